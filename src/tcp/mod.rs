@@ -1,0 +1,6 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! What happened on a TCP connection: segments in, phases and closings out.
+
+pub mod phase;
+pub mod segment;
+pub mod stream;
