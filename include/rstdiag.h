@@ -109,8 +109,6 @@ extern "C" {
       "The application above the socket learns of this end")                                   \
     X(LEG, "rstdiag.leg", STRING, "Leg",                                                       \
       "client (client to nginx) or upstream (nginx to upstream), where the log tells")         \
-    X(OTHER_LEG, "rstdiag.other_leg", FRAME, "Other leg",                                      \
-      "First frame of the stream of the other leg that carried the same transaction")          \
     X(LOG, "rstdiag.log", STRING, "Log entry", "The entry as it stands in the file")           \
     X(LOG_KIND, "rstdiag.log.kind", STRING, "Kind", "error or access")                         \
     X(LOG_FILE, "rstdiag.log.file", STRING, "File", "The file that holds the entry")           \

@@ -48,7 +48,10 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Order { frame, last } => {
-                write!(f, "frame {frame} was given after frame {last}; segments go in frame order")
+                write!(
+                    f,
+                    "frame {frame} was given after frame {last}; segments go in frame order"
+                )
             }
             Error::Header { frame } => write!(f, "frame {frame} holds no whole TCP header"),
             Error::Limit { what, limit } => write!(f, "more than {limit} {what}"),

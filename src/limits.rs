@@ -10,9 +10,57 @@ pub const FRAMES: u32 = 1 << 30;
 /// TCP streams of one capture. Each costs a few hundred bytes.
 pub const STREAMS: u32 = 1 << 26;
 
+/// Seconds that a log entry and its packet may be said to lie apart: a day, beyond which the
+/// zone is wrong rather than the clock.
+pub const WINDOW: f64 = 86_400.0;
+
+/// Bytes of early segments that one direction keeps until the ones before them arrive: more
+/// than a usual receive window holds of message heads. What exceeds it is only counted.
+pub const PENDING_BYTES: usize = 256 * 1024;
+
+/// Early segments that one direction keeps. A hole with more behind it is a gap in the
+/// capture, not a retransmission that is still to come.
+pub const PENDING_SEGMENTS: usize = 1024;
+
+/// Bytes of a message head. Servers refuse longer ones (nginx: 4 x 8 KiB).
+pub const HEAD: usize = 64 * 1024;
+
+/// Header lines of a message head.
+pub const HEADERS: usize = 256;
+
+/// Bytes of `METHOD URI` that are kept of a request: what nginx's 2,048 byte log line holds.
+pub const REQUEST: usize = 2048;
+
+/// Requests of one connection that wait for their responses. Real clients pipeline a handful.
+pub const PIPELINED: usize = 256;
+
+/// Bytes of a RST's payload that are kept; RFC 9293 expects a short text.
+pub const RESET_TEXT: usize = 256;
+
 /// Bytes of one log line that are looked at; nginx writes at most 2,048, forks 4,096. What
 /// lies behind is skipped, so a binary file without line ends costs nothing.
 pub const LOG_LINE: usize = 16 * 1024;
 
-/// Entries about the end of a connection that are kept of all logs together.
-pub const LOG_ENTRIES: usize = 8_000_000;
+/// Places in one log line at which the context of an entry may begin. A client can put as many
+/// into a URI as fit it, and each costs a look at the rest of the line; an honest line has one.
+pub const LOG_CONTEXTS: usize = 32;
+
+/// Quotation marks of one quoted part that may be the closing one. Only a client that puts the
+/// words of the log's own grammar into its request needs more than one.
+pub const LOG_QUOTES: usize = 16;
+
+/// Entries about the end of a connection that are kept of all logs together, some 500 bytes
+/// each.
+pub const LOG_ENTRIES: usize = 2_000_000;
+
+/// Entries near one end that are weighed while the capture is still being read. Where more
+/// happens at once, the answer waits until all of it has been read.
+pub const NEIGHBOURS: usize = 256;
+
+/// Pairs of entries and streams whose order is worked out together, 16 bytes each. A group
+/// that is larger is decided without the help of order.
+pub const ALIGNMENT: usize = 4_000_000;
+
+/// Seconds before an entry "no answer" in which the SYN may have been sent: Linux gives up
+/// after 127.
+pub const SILENCE: i64 = 130;

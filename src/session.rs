@@ -1,10 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! One analysis of one capture: the public interface of the core.
+//!
+//! Segments and log bytes go in; verdicts come out, at any time. What needs later packets is
+//! worked out when somebody asks, so nothing depends on being told that the capture has ended:
+//! some hosts never tell.
 
+use std::collections::BTreeMap;
+
+use crate::correlate::matcher::Matcher;
+use crate::correlate::store::Store;
 use crate::correlate::verdict::Verdict;
 use crate::error::Error;
+use crate::limits;
+use crate::nginx::reader::ErrorLogReader;
 use crate::tcp::segment::Segment;
-use crate::time::Zone;
+use crate::tcp::stream::Stream;
+use crate::time::{CaptureTime, Zone, SECOND};
 
 /// When a verdict is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +40,13 @@ pub struct FrameInfo {
 /// One analysis of one capture.
 #[derive(Debug, Default)]
 pub struct Session {
-    zone: Zone,
+    streams: Vec<Option<Box<Stream>>>,
+    frames: Frames,
+    /// Time of the last segment.
+    end: CaptureTime,
+    store: Store,
+    matcher: Matcher,
+    reader: Option<ErrorLogReader>,
 }
 
 impl Session {
@@ -40,45 +57,148 @@ impl Session {
 
     /// Sets the zone of log times: `auto`, `local`, `UTC`, `+08:00` or an IANA name.
     pub fn set_time_zone(&mut self, text: &str) -> Result<(), Error> {
-        self.zone = Zone::parse(text).ok_or_else(|| Error::Setting {
+        let zone = Zone::parse(text).ok_or_else(|| Error::Setting {
             name: "time_zone",
             value: text.to_owned(),
-            expected: "auto, local, UTC, an offset such as +08:00, or a name such as Asia/Shanghai",
+            expected: "auto, local, UTC, an offset such as +08:00, or a name such as \
+                       Asia/Shanghai",
         })?;
+        self.store.set_zone(zone);
         Ok(())
     }
 
     /// Sets how many seconds entry and packet may lie apart beyond the log's resolution.
-    pub fn set_window(&mut self, _text: &str) -> Result<(), Error> {
+    pub fn set_window(&mut self, text: &str) -> Result<(), Error> {
+        let seconds = text.trim().parse::<f64>().ok();
+        let seconds = seconds.filter(|s| (0.0..=limits::WINDOW).contains(s));
+        let seconds = seconds.ok_or_else(|| Error::Setting {
+            name: "window",
+            value: text.to_owned(),
+            expected: "a number of seconds from 0 to 86400",
+        })?;
+        self.matcher.set_window((seconds * SECOND as f64) as i64);
         Ok(())
     }
 
     /// Takes one segment. Segments go in frame order.
-    pub fn feed(&mut self, _segment: &Segment<'_>) -> Result<(), Error> {
+    pub fn feed(&mut self, segment: &Segment<'_>) -> Result<(), Error> {
+        let index = segment.stream as usize;
+        if segment.stream >= limits::STREAMS {
+            return Err(Error::Limit { what: "TCP streams", limit: limits::STREAMS.into() });
+        }
+        self.frames.add(segment)?;
+        if index >= self.streams.len() {
+            self.streams.resize_with(index + 1, || None);
+        }
+        let slot = &mut self.streams[index];
+        let stream = slot.get_or_insert_with(|| Box::new(Stream::new(segment)));
+        let before = stream.ends_seen();
+        stream.take(segment);
+        self.end = self.end.max(segment.time);
+        if stream.ends_seen() != before {
+            self.matcher.stream_ended(segment.stream, stream, before);
+        }
+        self.matcher.fed();
         Ok(())
     }
 
-    /// Begins a log file; the lines that follow belong to it.
-    pub fn begin_error_log(&mut self, _path: &str) {}
+    /// Begins an error log; the bytes that follow belong to it.
+    pub fn begin_error_log(&mut self, path: &str) {
+        self.reader = Some(ErrorLogReader::new());
+        self.store.begin_file(path);
+    }
 
-    /// Takes the next bytes of the log file, split anywhere.
-    pub fn error_log_bytes(&mut self, _bytes: &[u8]) -> Result<(), Error> {
+    /// Takes the next bytes of the log, split anywhere.
+    pub fn error_log_bytes(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let store = &mut self.store;
+        if let Some(reader) = &mut self.reader {
+            reader.push(bytes, &mut |line| store.keep(line));
+        }
         Ok(())
     }
 
-    /// Ends the log file: its last line needs no line end. An error says what is odd about the
-    /// file as a whole (empty, binary, no line that nginx wrote).
+    /// Ends the log: its last line needs no line end. An error says what is odd about the log
+    /// as a whole; what could be read of it is used all the same.
     pub fn end_error_log(&mut self) -> Result<(), Error> {
-        Ok(())
+        let store = &mut self.store;
+        let Some(mut reader) = self.reader.take() else { return Ok(()) };
+        let counts = reader.finish(&mut |line| store.keep(line));
+        self.matcher.log_changed();
+        store.end_file(&counts)
     }
 
     /// What is known of a frame that was fed.
-    pub fn frame(&self, _frame: u32, _layer: u32) -> Option<FrameInfo> {
-        None
+    pub fn frame(&self, frame: u32, layer: u32) -> Option<FrameInfo> {
+        let stream = self.frames.stream(frame, layer)?;
+        let seen = self.streams.get(stream as usize)?.as_ref()?;
+        Some(FrameInfo {
+            stream,
+            closed: seen.closing().is_some(),
+            first_reset: seen.resets().is_some_and(|resets| resets.at.frame == frame),
+        })
     }
 
     /// The verdict on the stream of a frame.
-    pub fn verdict(&mut self, _frame: u32, _layer: u32, _when: When) -> Option<Verdict<'_>> {
-        None
+    pub fn verdict(&mut self, frame: u32, layer: u32, when: When) -> Option<Verdict<'_>> {
+        let stream = self.frames.stream(frame, layer)?;
+        self.verdict_of(stream, when)
+    }
+
+    /// The verdict on a stream.
+    pub fn verdict_of(&mut self, stream: u32, when: When) -> Option<Verdict<'_>> {
+        let Session { streams, store, matcher, .. } = self;
+        let matches = match when {
+            When::Final => matcher.all(stream, streams, store),
+            When::SoFar => matcher.so_far(stream, streams, store),
+        };
+        let seen = streams.get(stream as usize)?.as_deref()?;
+        Some(Verdict::new(seen, self.end, store, matches))
+    }
+
+    /// Numbers of the streams that were fed, in order.
+    pub fn streams(&self) -> impl Iterator<Item = u32> + '_ {
+        (0u32..).zip(&self.streams).filter_map(|(index, seen)| seen.is_some().then_some(index))
+    }
+}
+
+/// Which stream each TCP header of each frame belongs to.
+#[derive(Debug, Default)]
+struct Frames {
+    /// By frame number: the stream of the outermost TCP header, plus one.
+    outer: Vec<u32>,
+    /// The other TCP headers, which only tunnels have.
+    inner: BTreeMap<(u32, u32), u32>,
+    last: u32,
+}
+
+impl Frames {
+    /// Notes a segment. A frame number may come again: with a read filter, the host gives the
+    /// number of a frame that it drops to the next one, and the last one stands.
+    fn add(&mut self, segment: &Segment<'_>) -> Result<(), Error> {
+        let frame = segment.frame;
+        if frame < self.last {
+            return Err(Error::Order { frame, last: self.last });
+        }
+        if frame >= limits::FRAMES {
+            return Err(Error::Limit { what: "frames", limit: limits::FRAMES.into() });
+        }
+        self.last = frame;
+        if segment.layer > 0 {
+            self.inner.insert((frame, segment.layer), segment.stream);
+            return Ok(());
+        }
+        let index = frame as usize;
+        if index >= self.outer.len() {
+            self.outer.resize(index + 1, 0);
+        }
+        self.outer[index] = segment.stream + 1;
+        Ok(())
+    }
+
+    fn stream(&self, frame: u32, layer: u32) -> Option<u32> {
+        match layer {
+            0 => self.outer.get(frame as usize)?.checked_sub(1),
+            _ => self.inner.get(&(frame, layer)).copied(),
+        }
     }
 }

@@ -40,7 +40,8 @@ impl LogTime {
         minute: u32,
         second: u32,
     ) -> Option<LogTime> {
-        let civil = NaiveDate::from_ymd_opt(year, month, day)?.and_hms_opt(hour, minute, second)?;
+        let civil =
+            NaiveDate::from_ymd_opt(year, month, day)?.and_hms_opt(hour, minute, second)?;
         Some(LogTime(civil.and_utc().timestamp()))
     }
 

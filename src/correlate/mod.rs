@@ -1,4 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Which log entry is about which stream, and what both together mean.
 
+pub mod agreement;
+pub mod assign;
+pub mod events;
+pub mod evidence;
+pub mod matcher;
+pub mod store;
+mod summary;
 pub mod verdict;

@@ -1,9 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The verdict on one stream: what the public fields say, as plain data.
+//! The verdict on one stream: what the public fields say.
+//!
+//! A verdict is a view. Each answer is worked out when it is asked for, because a host asks
+//! for a few fields on a great many frames.
 
+use crate::correlate::matcher::Match;
+use crate::correlate::store::{Entry, Store};
+use crate::correlate::summary;
+use crate::nginx::message::Leg;
+use crate::tcp::http::{Exchange, Progress};
 use crate::tcp::phase::Phase;
 use crate::tcp::segment::Endpoint;
-use crate::tcp::stream::{Close, Side};
+use crate::tcp::stream::{Caveats, Close, Closing, Resets, Side, Stream};
 use crate::time::CaptureTime;
 
 /// Whether the exchange that was open at the end, else the last one, was done.
@@ -19,6 +27,18 @@ pub enum Transaction {
     Unknown,
 }
 
+impl Transaction {
+    /// The word of the public interface.
+    pub fn word(self) -> &'static str {
+        match self {
+            Transaction::Completed => "completed",
+            Transaction::Failed => "failed",
+            Transaction::None => "none",
+            Transaction::Unknown => "unknown",
+        }
+    }
+}
+
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
@@ -30,81 +50,239 @@ pub enum Severity {
     Failure,
 }
 
-/// Which of nginx's two connections a stream is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Leg {
-    /// Client to nginx.
-    Client,
-    /// Nginx to an upstream.
-    Upstream,
+impl Severity {
+    /// The word of the public interface.
+    pub fn word(self) -> &'static str {
+        match self {
+            Severity::Harmless => "harmless",
+            Severity::Warning => "warning",
+            Severity::Failure => "failure",
+        }
+    }
 }
 
-/// The verdict on one stream. Fields are those of the public interface, by their names.
-#[derive(Clone, Debug)]
-pub struct Verdict<'a> {
-    pub summary: String,
-    pub severity: Severity,
-    pub phase: Option<Phase>,
-    pub stage: Phase,
-    pub transaction: Transaction,
-    pub close: Close,
-    pub close_by: Option<Side>,
-    pub close_frame: Option<u32>,
-    pub piggybacked: Option<bool>,
-    pub reset: Option<Reset<'a>>,
-    /// Nanoseconds.
-    pub idle: Option<i64>,
-    pub client: Endpoint,
-    pub server: Endpoint,
-    /// `None` where the application protocol is not recognized.
-    pub requests: Option<u64>,
-    pub responses: Option<u64>,
-    pub request: Option<&'a str>,
-    pub response_status: Option<u16>,
-    pub response_acked: Option<bool>,
-    pub response_missing: Option<u64>,
-    pub caveats: Vec<&'static str>,
-    pub nginx_sees: Option<bool>,
-    pub leg: Option<Leg>,
-    pub other_leg: Option<u32>,
-    /// The entries about this stream, the one about the reset first.
-    pub entries: Vec<Entry<'a>>,
-}
-
-/// The RSTs of a stream.
+/// The verdict on one stream. Methods are named as the public fields.
 #[derive(Clone, Copy, Debug)]
-pub struct Reset<'a> {
-    pub by: Side,
-    pub frame: u32,
-    pub count: u32,
-    /// Payload of the first RST, empty for most.
-    pub text: &'a [u8],
+pub struct Verdict<'a> {
+    stream: &'a Stream,
+    /// When the capture ended, as far as it has been read.
+    end: CaptureTime,
+    store: &'a Store,
+    matches: &'a [Match],
 }
 
-/// A log entry and how well it fits the stream. Text is as in the file, not escaped.
-#[derive(Clone, Debug)]
-pub struct Entry<'a> {
-    pub raw: &'a [u8],
-    pub kind: &'static str,
-    pub file: &'a str,
-    pub line: u64,
-    pub time: CaptureTime,
-    pub level: &'a str,
-    pub pid: u32,
-    pub connection: Option<u64>,
-    pub message: &'a [u8],
-    pub errno: Option<u32>,
-    pub action: Option<&'a [u8]>,
-    pub client: Option<&'a [u8]>,
-    pub server: Option<&'a [u8]>,
-    pub request: Option<&'a [u8]>,
-    pub subrequest: Option<&'a [u8]>,
-    pub upstream: Option<&'a [u8]>,
-    pub host: Option<&'a [u8]>,
-    pub referrer: Option<&'a [u8]>,
-    pub score: u8,
-    pub evidence: String,
-    /// Nanoseconds from the packet to the entry.
-    pub delta: i64,
-    pub rivals: u32,
+impl<'a> Verdict<'a> {
+    /// The verdict on this stream, given the time of the last segment and its log entries.
+    pub fn new(
+        stream: &'a Stream,
+        end: CaptureTime,
+        store: &'a Store,
+        matches: &'a [Match],
+    ) -> Verdict<'a> {
+        Verdict { stream, end, store, matches }
+    }
+
+    /// What happened, in one sentence.
+    pub fn summary(&self) -> String {
+        summary::sentence(self)
+    }
+
+    /// How bad it is.
+    pub fn severity(&self) -> Severity {
+        let transaction = self.transaction();
+        let Some(resets) = self.stream.resets() else {
+            return match transaction {
+                Transaction::Failed => Severity::Failure,
+                _ => Severity::Harmless,
+            };
+        };
+        let cut_short = self.exchange().is_some_and(|e| e.sent != Progress::Complete);
+        match (resets.phase, transaction, resets.by) {
+            // Health checks and port probes leave like this: they asked for nothing.
+            (Phase::Handshake, _, Side::Client) if self.stream.was_accepted() => {
+                Severity::Harmless
+            }
+            (_, Transaction::Failed, _) => Severity::Failure,
+            (Phase::BeforeRequest, Transaction::None, Side::Client) => Severity::Harmless,
+            (Phase::AfterResponse | Phase::Teardown, Transaction::Completed, _)
+                if !cut_short =>
+            {
+                Severity::Harmless
+            }
+            (Phase::Teardown, Transaction::None, _) => Severity::Harmless,
+            _ => Severity::Warning,
+        }
+    }
+
+    /// What the first RST cut; `None` without a RST.
+    pub fn phase(&self) -> Option<Phase> {
+        self.stream.resets().map(|resets| resets.phase)
+    }
+
+    /// How far the exchange had come at the first FIN or RST, or when the capture ended.
+    pub fn stage(&self) -> Phase {
+        match self.stream.closing() {
+            Some(closing) => closing.stage,
+            None => self.stream.stage(self.end),
+        }
+    }
+
+    /// Whether the transaction was done.
+    pub fn transaction(&self) -> Transaction {
+        let Some(exchange) = self.exchange() else { return self.transaction_unseen() };
+        match exchange.answered {
+            Progress::Complete if self.stream.is_acked(exchange) => Transaction::Completed,
+            // The client's own RST leaves no doubt that it did not take the rest.
+            Progress::Complete if self.reset_by() == Some(Side::Client) => {
+                match self.stream.caveats().one_sided {
+                    true => Transaction::Unknown,
+                    false => Transaction::Failed,
+                }
+            }
+            Progress::Complete | Progress::Lost => Transaction::Unknown,
+            _ if self.stage() == Phase::Unknown => Transaction::Unknown,
+            Progress::None | Progress::Begun => match self.is_over() {
+                true => Transaction::Failed,
+                false => Transaction::Unknown,
+            },
+        }
+    }
+
+    /// The transaction of a stream on which no HTTP message is recognized.
+    fn transaction_unseen(&self) -> Transaction {
+        match self.stage() {
+            Phase::Handshake | Phase::TlsHandshake | Phase::BeforeRequest => Transaction::None,
+            Phase::DuringRequest | Phase::AwaitingResponse if self.is_over() => {
+                Transaction::Failed
+            }
+            _ => Transaction::Unknown,
+        }
+    }
+
+    /// No more of a response can come: the server closed its direction, or a RST was sent.
+    fn is_over(&self) -> bool {
+        self.stream.resets().is_some() || self.stream.fin(Side::Server).is_some()
+    }
+
+    /// When the handshake was complete, or the first segment was seen.
+    pub fn opened(&self) -> CaptureTime {
+        self.stream.opened
+    }
+
+    /// How the connection was closed.
+    pub fn close(&self) -> Close {
+        self.stream.close()
+    }
+
+    /// The first FIN or RST.
+    pub fn closing(&self) -> Option<&'a Closing> {
+        self.stream.closing()
+    }
+
+    /// The RSTs.
+    pub fn resets(&self) -> Option<&'a Resets> {
+        self.stream.resets()
+    }
+
+    /// Whose address the first RST bears.
+    pub fn reset_by(&self) -> Option<Side> {
+        self.stream.resets().map(|resets| resets.by)
+    }
+
+    /// Address and port of the client.
+    pub fn client(&self) -> Endpoint {
+        self.stream.end(Side::Client)
+    }
+
+    /// Address and port of the server.
+    pub fn server(&self) -> Endpoint {
+        self.stream.end(Side::Server)
+    }
+
+    /// Requests that were begun; `None` where no HTTP is recognized.
+    pub fn requests(&self) -> Option<u64> {
+        self.stream.http().map(|http| http.begun)
+    }
+
+    /// Responses that are complete; `None` where no HTTP is recognized.
+    pub fn responses(&self) -> Option<u64> {
+        self.stream.http().map(|http| http.completed)
+    }
+
+    /// The exchange that `transaction` is about.
+    pub fn exchange(&self) -> Option<&'a Exchange> {
+        // A response that the server sent unasked is no transaction.
+        let seen = |exchange: &&Exchange| {
+            exchange.sent != Progress::None || self.stream.caveats().mid_stream
+        };
+        self.stream.exchange().filter(seen)
+    }
+
+    /// Method and URI of that exchange.
+    pub fn request(&self) -> Option<&'a str> {
+        self.exchange().and_then(|exchange| exchange.request.as_deref())
+    }
+
+    /// Its status code.
+    pub fn response_status(&self) -> Option<u16> {
+        self.exchange().and_then(|exchange| exchange.status)
+    }
+
+    /// Whether the client's TCP acknowledged every byte of its response.
+    pub fn response_acked(&self) -> Option<bool> {
+        let exchange = self.exchange().filter(|e| has_response(e.answered))?;
+        Some(self.stream.is_acked(exchange))
+    }
+
+    /// Bytes that its framing promised and the client never acknowledged.
+    pub fn response_missing(&self) -> Option<u64> {
+        self.exchange().and_then(|exchange| self.stream.missing(exchange))
+    }
+
+    /// What the capture does not show.
+    pub fn caveats(&self) -> Caveats {
+        self.stream.caveats()
+    }
+
+    /// Whether the application above the server's socket, or nginx as the client of an
+    /// upstream, learns of this end; `None` while there is none.
+    pub fn nginx_sees(&self) -> Option<bool> {
+        self.closing()?;
+        Some(self.stream.is_established() || self.leg() == Some(Leg::Upstream))
+    }
+
+    /// Which of nginx's connections this is, where the log tells.
+    pub fn leg(&self) -> Option<Leg> {
+        self.matches.first().map(|m| m.leg)
+    }
+
+    /// The entries about this stream, the one about the reset first.
+    pub fn entries(&self) -> impl Iterator<Item = (Entry<'a>, &'a Match)> + 'a {
+        let store = self.store;
+        self.matches.iter().filter_map(move |m| Some((store.entry(m.entry)?, m)))
+    }
+
+    pub(crate) fn stream(&self) -> &'a Stream {
+        self.stream
+    }
+}
+
+fn has_response(answered: Progress) -> bool {
+    matches!(answered, Progress::Begun | Progress::Complete)
+}
+
+impl Caveats {
+    /// The words of the public interface for what holds.
+    pub fn words(self) -> impl Iterator<Item = &'static str> {
+        [
+            (self.mid_stream, "mid_stream"),
+            (self.one_sided, "one_sided"),
+            (self.gap, "gap"),
+            (self.truncated, "truncated"),
+            (self.encrypted, "encrypted"),
+            (self.bad_order, "bad_order"),
+        ]
+        .into_iter()
+        .filter_map(|(holds, word)| holds.then_some(word))
+    }
 }

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! What happened on a TCP connection: segments in, phases and closings out.
 
+pub mod half;
+pub mod http;
 pub mod phase;
 pub mod segment;
 pub mod stream;
+pub mod tls;

@@ -39,6 +39,11 @@ impl Phase {
         Phase::Unknown,
     ];
 
+    /// Not a byte of a request can have been sent by then.
+    pub fn is_before_request(self) -> bool {
+        matches!(self, Phase::Handshake | Phase::TlsHandshake | Phase::BeforeRequest)
+    }
+
     /// The word of the public interface for this phase.
     pub fn word(self) -> &'static str {
         match self {

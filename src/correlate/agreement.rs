@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Which phases of a connection agree with which messages, as a table.
+
+use crate::nginx::message::{Action, End, Leg, Shows};
+use crate::tcp::phase::Phase::{self, *};
+
+/// A set of phases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Phases(u16);
+
+impl Phases {
+    /// Every phase.
+    pub const ANY: Phases = Phases(u16::MAX);
+
+    /// The set of these phases.
+    pub const fn of(phases: &[Phase]) -> Phases {
+        let mut set = 0;
+        let mut index = 0;
+        while index < phases.len() {
+            set |= 1 << phases[index] as u16;
+            index += 1;
+        }
+        Phases(set)
+    }
+
+    /// Whether this phase is in the set.
+    pub fn contains(self, phase: Phase) -> bool {
+        self.0 & 1 << phase as u16 != 0
+    }
+
+    /// Whether this phase agrees with the set, and so is evidence; `None` if it contradicts.
+    /// A phase that is not known does neither, and a set of all is no evidence.
+    pub fn agrees(self, phase: Phase) -> Option<bool> {
+        match phase {
+            Unknown => Some(false),
+            _ => self.contains(phase).then_some(self != Phases::ANY),
+        }
+    }
+
+    const fn or(self, other: Phases) -> Phases {
+        Phases(self.0 | other.0)
+    }
+}
+
+/// The client's connection while nginx sends to it. The action outlives the response: nginx
+/// still reads from the client under it, before and after its own FIN.
+const SENDING: Phases =
+    Phases::of(&[AwaitingResponse, DuringResponse, AfterResponse, Teardown]);
+
+/// The client's connection while nginx has not begun the response; the request body may still
+/// be on its way.
+const PASSING_ON: Phases = Phases::of(&[DuringRequest, AwaitingResponse, Teardown]);
+
+/// The upstream's connection from the request's first byte to the response's head. A kept-alive
+/// connection that the upstream closes at that moment was idle when its FIN or RST was sent.
+const ASKING: Phases = Phases::of(&[
+    BeforeRequest,
+    DuringRequest,
+    AwaitingResponse,
+    DuringResponse,
+    AfterResponse,
+    Teardown,
+]);
+
+/// What nginx was doing, and how far the connection of each leg can have come by then: the
+/// client's, the upstream's. What is not listed says nothing.
+const TABLE: &[(Action, Phases, Phases)] = &[
+    (Action::WaitingForRequest, Phases::of(&[BeforeRequest]), Phases::ANY),
+    (Action::ReadingProxyProtocol, Phases::of(&[BeforeRequest, DuringRequest]), Phases::ANY),
+    (Action::SslHandshaking, Phases::of(&[BeforeRequest, TlsHandshake]), Phases::ANY),
+    (Action::ReadingRequestLine, Phases::of(&[DuringRequest]), Phases::ANY),
+    (Action::ReadingRequestHeaders, Phases::of(&[DuringRequest]), Phases::ANY),
+    (
+        Action::ReadingPipelinedRequestLine,
+        Phases::of(&[DuringRequest, AfterResponse]),
+        Phases::ANY,
+    ),
+    (Action::ConnectingToUpstream, PASSING_ON, Phases::of(&[Handshake])),
+    (Action::SslHandshakingToUpstream, PASSING_ON, Phases::of(&[BeforeRequest, TlsHandshake])),
+    (Action::SendingRequest, PASSING_ON, ASKING),
+    (Action::ReadingResponseHeader, PASSING_ON, ASKING),
+    (Action::ReadingUpstream, PASSING_ON.or(SENDING), ASKING),
+    (Action::SendingToClient, PASSING_ON.or(SENDING), ASKING),
+    (Action::SendingResponse, SENDING, Phases::ANY),
+    (Action::Keepalive, Phases::of(&[AfterResponse, Teardown]), Phases::ANY),
+];
+
+/// How far a connection can have come when nginx writes this about its end.
+pub fn phases(end: &End<'_>, action: Option<&[u8]>) -> Phases {
+    if end.shows == Shows::Refused {
+        return Phases::of(&[Handshake]);
+    }
+    let Some(action) = action else { return without_action(end) };
+    let row = Action::of(action).and_then(|action| TABLE.iter().find(|row| row.0 == action));
+    match (row, end.leg) {
+        (Some(&(_, client, _)), Leg::Client) => client,
+        (Some(&(_, _, upstream)), Leg::Upstream) => upstream,
+        _ => Phases::ANY,
+    }
+}
+
+/// Nginx names no action while it reads a request body, and when an idle connection ends.
+fn without_action(end: &End<'_>) -> Phases {
+    match (end.leg, end.row.name) {
+        (Leg::Client, "client_reset_idle") => Phases::of(&[AfterResponse, Teardown]),
+        // A client may close its direction at any time after the request; nginx can notice
+        // when it has nothing else to do.
+        (Leg::Client, "client_closed_idle") => SENDING,
+        (Leg::Client, _) => PASSING_ON.or(SENDING),
+        _ => Phases::ANY,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_holds_what_it_was_made_of() {
+        let set = Phases::of(&[Handshake, Teardown]);
+        for phase in Phase::ALL {
+            assert_eq!(set.contains(phase), matches!(phase, Handshake | Teardown), "{phase:?}");
+            assert!(Phases::ANY.contains(phase));
+        }
+    }
+}

@@ -1,0 +1,445 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! One to one: which unit of the log goes to which stream, where several would do.
+//!
+//! The question is put as plain data (units, streams, and edges between what fits) and
+//! answered for everything that hangs together at once. A unit is given to a stream only where
+//! there is no second answer as good as the first; where there is, it is shown on every stream
+//! of an equally good answer, with its rivals counted.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::limits;
+use crate::time::CaptureTime;
+
+/// A unit fits a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Edge {
+    /// Index of the unit.
+    pub unit: u32,
+    /// Number of the stream.
+    pub stream: u32,
+    /// How well it fits, 0 to 100.
+    pub weight: u8,
+    /// Place of the stream in the order that units and streams share; `None` where the capture
+    /// does not show it.
+    pub moment: Option<CaptureTime>,
+    /// Place of the unit in that order; `None` where the log does not tell.
+    pub place: Option<Place>,
+}
+
+/// Where a unit stands in the order of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// What grows with the order.
+    pub number: u64,
+    /// The process that wrote it: one process sees things in the order in which they happen.
+    pub process: u32,
+    /// Processes share the order, save for races between them.
+    pub shared: bool,
+}
+
+/// A unit that belongs, or may belong, to a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Assigned {
+    /// Index of the edge that holds.
+    pub edge: usize,
+    /// Other streams that the unit could be about.
+    pub rivals: u32,
+    /// What told it from its rivals.
+    pub by: Decision,
+}
+
+/// Why a unit goes to a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// No other stream fits, or every other one is taken.
+    Only,
+    /// It fits this stream best, and no other unit fits it as well.
+    Best,
+    /// Connection numbers are in the order in which connections were accepted.
+    Order,
+    /// Nothing: it fits other streams equally well.
+    Open,
+}
+
+/// Nanoseconds that two packets have to lie apart for one process to take them in the order
+/// of the capture, and for several processes that race for them.
+const ONE_PROCESS: i64 = 10_000;
+const SEVERAL_PROCESSES: i64 = 1_000_000;
+
+/// Assigns units to streams.
+pub fn assign(edges: &[Edge]) -> Vec<Assigned> {
+    let graph = Graph::new(edges);
+    let mut out = Vec::new();
+    let mut taken = Taken::default();
+    graph.propagate(&mut taken, &mut out);
+    for component in graph.components(&taken) {
+        graph.solve(&component, &mut taken, &mut out);
+    }
+    out
+}
+
+struct Graph<'a> {
+    edges: &'a [Edge],
+    by_unit: HashMap<u32, Vec<usize>>,
+    by_stream: HashMap<u32, Vec<usize>>,
+}
+
+/// Units and streams that are assigned.
+#[derive(Default)]
+struct Taken {
+    units: HashSet<u32>,
+    streams: HashSet<u32>,
+}
+
+impl Taken {
+    fn take(&mut self, edge: &Edge) {
+        self.units.insert(edge.unit);
+        self.streams.insert(edge.stream);
+    }
+
+    fn is_free(&self, edge: &Edge) -> bool {
+        !self.units.contains(&edge.unit) && !self.streams.contains(&edge.stream)
+    }
+}
+
+impl<'a> Graph<'a> {
+    fn new(edges: &'a [Edge]) -> Graph<'a> {
+        let mut by_unit: HashMap<u32, Vec<usize>> = HashMap::new();
+        let mut by_stream: HashMap<u32, Vec<usize>> = HashMap::new();
+        for (index, edge) in edges.iter().enumerate() {
+            by_unit.entry(edge.unit).or_default().push(index);
+            by_stream.entry(edge.stream).or_default().push(index);
+        }
+        Graph { edges, by_unit, by_stream }
+    }
+
+    fn of_unit(&self, unit: u32) -> &[usize] {
+        self.by_unit.get(&unit).map_or(&[], Vec::as_slice)
+    }
+
+    fn of_stream(&self, stream: u32) -> &[usize] {
+        self.by_stream.get(&stream).map_or(&[], Vec::as_slice)
+    }
+
+    /// Assigns units that fit one free stream only, until there is none, unless two such units
+    /// want the same stream.
+    fn propagate(&self, taken: &mut Taken, out: &mut Vec<Assigned>) {
+        let mut queue: Vec<u32> = self.by_unit.keys().copied().collect();
+        queue.sort_unstable();
+        while let Some(unit) = queue.pop() {
+            let Some(edge) = self.only_edge(unit, taken) else { continue };
+            let stream = self.edges[edge].stream;
+            let rivals = self.of_stream(stream).iter().map(|&e| self.edges[e].unit);
+            let contested =
+                rivals.filter(|&u| u != unit).any(|u| self.only_edge(u, taken).is_some());
+            if contested {
+                continue;
+            }
+            taken.take(&self.edges[edge]);
+            out.push(Assigned { edge, rivals: 0, by: Decision::Only });
+            queue.extend(self.of_stream(stream).iter().map(|&e| self.edges[e].unit));
+        }
+    }
+
+    /// The one edge of a free unit to a free stream.
+    fn only_edge(&self, unit: u32, taken: &Taken) -> Option<usize> {
+        let mut free = self.of_unit(unit).iter().filter(|&&e| taken.is_free(&self.edges[e]));
+        let first = free.next()?;
+        free.next().is_none().then_some(*first)
+    }
+
+    /// What is left, in parts that do not touch: each the free edges of one part.
+    fn components(&self, taken: &Taken) -> Vec<Vec<usize>> {
+        let mut seen = vec![false; self.edges.len()];
+        let mut out = Vec::new();
+        for start in 0..self.edges.len() {
+            if seen[start] || !taken.is_free(&self.edges[start]) {
+                continue;
+            }
+            seen[start] = true;
+            let mut part = vec![start];
+            let mut next = 0;
+            while let Some(&edge) = part.get(next) {
+                next += 1;
+                let Edge { unit, stream, .. } = self.edges[edge];
+                for &near in self.of_unit(unit).iter().chain(self.of_stream(stream)) {
+                    if !seen[near] && taken.is_free(&self.edges[near]) {
+                        seen[near] = true;
+                        part.push(near);
+                    }
+                }
+            }
+            out.push(part);
+        }
+        out
+    }
+
+    fn solve(&self, part: &[usize], taken: &mut Taken, out: &mut Vec<Assigned>) {
+        if !self.solve_by_order(part, out) {
+            self.solve_by_weight(part, taken, out);
+        }
+    }
+
+    /// Takes units and streams that are each other's best, then shows the rest as open.
+    fn solve_by_weight(&self, part: &[usize], taken: &mut Taken, out: &mut Vec<Assigned>) {
+        let mut ranked = part.to_vec();
+        ranked.sort_by_key(|&e| std::cmp::Reverse(self.edges[e].weight));
+        for &edge in &ranked {
+            let Edge { unit, stream, weight, .. } = self.edges[edge];
+            if !taken.is_free(&self.edges[edge]) {
+                continue;
+            }
+            let as_good = |near: &usize| {
+                let other = &self.edges[*near];
+                *near != edge && other.weight >= weight && taken.is_free(other)
+            };
+            let near = self.of_unit(unit).iter().chain(self.of_stream(stream));
+            if near.copied().any(|e| as_good(&e)) {
+                continue;
+            }
+            taken.take(&self.edges[edge]);
+            out.push(Assigned { edge, rivals: self.rivals(unit), by: Decision::Best });
+        }
+        for &edge in part {
+            let Edge { unit, weight, .. } = self.edges[edge];
+            let free = |e: &&usize| taken.is_free(&self.edges[**e]);
+            let best =
+                self.of_unit(unit).iter().filter(free).map(|&e| self.edges[e].weight).max();
+            if taken.is_free(&self.edges[edge]) && best == Some(weight) {
+                out.push(Assigned { edge, rivals: self.rivals(unit), by: Decision::Open });
+            }
+        }
+    }
+
+    /// Streams besides the one that it is given to that a unit fits.
+    fn rivals(&self, unit: u32) -> u32 {
+        self.of_unit(unit).len().saturating_sub(1) as u32
+    }
+
+    /// Assigns by the order of connection numbers and connections, if all of both are known.
+    ///
+    /// Of all ways to pair units and streams without crossing, the best pair the most, and of
+    /// those fit the best. What all the best ways have in common is decided.
+    fn solve_by_order(&self, part: &[usize], out: &mut Vec<Assigned>) -> bool {
+        let Some(table) = Ordered::new(self.edges, part) else { return false };
+        let resolution = if table.one_process { ONE_PROCESS } else { SEVERAL_PROCESSES };
+        for (index, &unit) in table.units.iter().enumerate() {
+            let options = table.options(index);
+            let by = match options.as_slice() {
+                [Some(edge)] if !self.is_close_call(*edge, resolution) => Decision::Order,
+                _ => Decision::Open,
+            };
+            let rivals = self.rivals(unit);
+            let shown = options.into_iter().flatten();
+            out.extend(shown.map(|edge| Assigned { edge, rivals, by }));
+        }
+        true
+    }
+
+    /// Whether another stream of the unit stands too close to this one for the order to tell
+    /// them apart.
+    fn is_close_call(&self, edge: usize, resolution: i64) -> bool {
+        let Edge { unit, moment, .. } = self.edges[edge];
+        self.of_unit(unit).iter().any(|&other| {
+            other != edge
+                && match (moment, self.edges[other].moment) {
+                    (Some(a), Some(b)) => a.since(b).abs() < resolution,
+                    _ => true,
+                }
+        })
+    }
+}
+
+/// Units and streams of one part, each in its order, and the values of the best pairings of
+/// every beginning and every end of both.
+struct Ordered {
+    units: Vec<u32>,
+    one_process: bool,
+    width: usize,
+    edges: HashMap<(usize, usize), (usize, i64)>,
+    /// Best value of the units and streams before.
+    before: Vec<i64>,
+    /// Best value of the units and streams from here on.
+    after: Vec<i64>,
+}
+
+/// One more pair is worth more than any better fit.
+const PAIR: i64 = 1 << 20;
+
+impl Ordered {
+    fn new(all: &[Edge], part: &[usize]) -> Option<Ordered> {
+        let mut units: Vec<(Place, u32)> = Vec::new();
+        let mut streams: Vec<(CaptureTime, u32)> = Vec::new();
+        for &edge in part {
+            let Edge { unit, stream, moment, place, .. } = all[edge];
+            units.push((place?, unit));
+            streams.push((moment?, stream));
+        }
+        units.sort_unstable();
+        units.dedup();
+        streams.sort_unstable();
+        streams.dedup();
+        let one_process = units.windows(2).all(|two| two[0].0.process == two[1].0.process);
+        let has_order = one_process || units.iter().all(|(place, _)| place.shared);
+        if !has_order || units.len().saturating_mul(streams.len()) > limits::ALIGNMENT {
+            return None;
+        }
+        let place = |of: &dyn Fn(usize) -> u32, count: usize| -> HashMap<u32, usize> {
+            (0..count).map(|index| (of(index), index)).collect()
+        };
+        let unit_at = place(&|index| units[index].1, units.len());
+        let stream_at = place(&|index| streams[index].1, streams.len());
+        let edges = part
+            .iter()
+            .map(|&index| {
+                let edge = &all[index];
+                let at = (unit_at[&edge.unit], stream_at[&edge.stream]);
+                (at, (index, PAIR + i64::from(edge.weight)))
+            })
+            .collect();
+        let units: Vec<u32> = units.into_iter().map(|(_, unit)| unit).collect();
+        let (height, width) = (units.len(), streams.len() + 1);
+        let cells = (height + 1) * width;
+        let (before, after) = (vec![0; cells], vec![0; cells]);
+        let mut table = Ordered { units, one_process, width, edges, before, after };
+        for unit in 0..height {
+            for stream in 0..streams.len() {
+                let pair = table.value(unit, stream).map(|v| v + table.before(unit, stream));
+                let skip = table.before(unit + 1, stream).max(table.before(unit, stream + 1));
+                let cell = (unit + 1) * width + stream + 1;
+                table.before[cell] = skip.max(pair.unwrap_or(0));
+            }
+        }
+        for unit in (0..height).rev() {
+            for stream in (0..streams.len()).rev() {
+                let pair =
+                    table.value(unit, stream).map(|v| v + table.after(unit + 1, stream + 1));
+                let skip = table.after(unit + 1, stream).max(table.after(unit, stream + 1));
+                table.after[unit * width + stream] = skip.max(pair.unwrap_or(0));
+            }
+        }
+        Some(table)
+    }
+
+    /// What a unit is paired with in the best pairings; `None` among them where one of these
+    /// leaves it alone.
+    fn options(&self, unit: usize) -> Vec<Option<usize>> {
+        let best = self.after(0, 0);
+        let mut out: Vec<Option<usize>> = (0..self.width - 1)
+            .filter_map(|stream| {
+                let &(edge, value) = self.edges.get(&(unit, stream))?;
+                let total =
+                    self.before(unit, stream) + value + self.after(unit + 1, stream + 1);
+                (total == best).then_some(Some(edge))
+            })
+            .collect();
+        let alone = (0..self.width)
+            .any(|stream| self.before(unit, stream) + self.after(unit + 1, stream) == best);
+        if alone {
+            out.push(None);
+        }
+        out
+    }
+
+    fn value(&self, unit: usize, stream: usize) -> Option<i64> {
+        self.edges.get(&(unit, stream)).map(|&(_, value)| value)
+    }
+
+    fn before(&self, unit: usize, stream: usize) -> i64 {
+        self.before[unit * self.width + stream]
+    }
+
+    fn after(&self, unit: usize, stream: usize) -> i64 {
+        self.after[unit * self.width + stream]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Edges `(unit, stream, weight)`; units are numbered in their order, streams opened a
+    /// second apart in theirs.
+    fn ordered(edges: &[(u32, u32, u8)]) -> Vec<Edge> {
+        let edge = |&(unit, stream, weight): &(u32, u32, u8)| Edge {
+            unit,
+            stream,
+            weight,
+            moment: Some(CaptureTime(i64::from(stream) * 1_000_000_000)),
+            place: Some(Place { number: unit.into(), process: 1, shared: true }),
+        };
+        edges.iter().map(edge).collect()
+    }
+
+    fn unordered(edges: &[(u32, u32, u8)]) -> Vec<Edge> {
+        let edges = ordered(edges).into_iter();
+        edges.map(|edge| Edge { place: None, ..edge }).collect()
+    }
+
+    /// `unit>stream` with a letter for the decision (`o` for open) and the rivals, in order.
+    fn run(edges: &[Edge]) -> String {
+        let mut out: Vec<String> = assign(edges)
+            .into_iter()
+            .map(|a| {
+                let Edge { unit, stream, .. } = edges[a.edge];
+                let by = match a.by {
+                    Decision::Only => '!',
+                    Decision::Best => 'B',
+                    Decision::Order => 'O',
+                    Decision::Open => 'o',
+                };
+                format!("{unit}>{stream}{by}{}", a.rivals)
+            })
+            .collect();
+        out.sort();
+        out.join(" ")
+    }
+
+    #[test]
+    fn what_fits_one_stream_only_takes_it_from_the_others() {
+        let edges = [(1, 1, 50), (1, 2, 50), (2, 1, 50)];
+        assert_eq!(run(&unordered(&edges)), "1>2!0 2>1!0");
+    }
+
+    #[test]
+    fn the_order_decides_between_equals() {
+        let edges = [(1, 1, 50), (1, 2, 50), (2, 1, 50), (2, 2, 50)];
+        assert_eq!(run(&ordered(&edges)), "1>1O1 2>2O1");
+    }
+
+    #[test]
+    fn without_an_order_equals_stay_open() {
+        let edges = [(1, 1, 50), (1, 2, 50), (2, 1, 50), (2, 2, 50)];
+        assert_eq!(run(&unordered(&edges)), "1>1o1 1>2o1 2>1o1 2>2o1");
+    }
+
+    #[test]
+    fn more_streams_than_units_leave_it_open() {
+        let edges = [(1, 1, 50), (1, 2, 50), (1, 3, 50)];
+        assert_eq!(run(&ordered(&edges)), "1>1o2 1>2o2 1>3o2");
+    }
+
+    #[test]
+    fn a_better_fit_wins_over_a_worse_one() {
+        let edges = [(1, 1, 50), (1, 2, 60), (2, 1, 60), (2, 2, 50)];
+        assert_eq!(run(&unordered(&edges)), "1>2B1 2>1B1");
+    }
+
+    #[test]
+    fn two_units_that_only_fit_the_same_stream_are_both_uncertain() {
+        let edges = [(1, 1, 50), (2, 1, 50)];
+        assert_eq!(run(&unordered(&edges)), "1>1o0 2>1o0");
+        assert_eq!(run(&ordered(&edges)), "1>1o0 2>1o0");
+    }
+
+    #[test]
+    fn connections_opened_together_are_not_told_apart_by_order() {
+        let edges = [(1, 1, 50), (1, 2, 50), (2, 1, 50), (2, 2, 50)];
+        let mut edges = ordered(&edges);
+        for edge in &mut edges {
+            edge.moment = Some(CaptureTime(i64::from(edge.stream)));
+        }
+        assert!(assign(&edges).iter().all(|a| a.by == Decision::Open));
+    }
+}

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The ends of streams, ordered by time, so that an entry finds the few it can be about.
+
+use std::collections::HashMap;
+
+use crate::correlate::store::request_hash;
+use crate::tcp::phase::Phase;
+use crate::tcp::stream::{Side, Stream};
+use crate::time::CaptureTime;
+
+/// What ended, and on whose side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// The stream's first RST, by this side.
+    Reset(Side),
+    /// This side's first FIN.
+    Fin(Side),
+    /// SYNs that nobody has answered.
+    Silence,
+}
+
+/// One end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// When its packet was captured; of a silence, when it began.
+    pub time: CaptureTime,
+    /// The stream that ended.
+    pub stream: u32,
+}
+
+/// Ends of streams by kind and request. `None` stands for streams on which no request is
+/// readable, which an entry with any request may be about.
+#[derive(Debug, Default)]
+pub struct Events {
+    by_request: HashMap<(Kind, Option<u64>), Series>,
+    by_kind: HashMap<Kind, Series>,
+}
+
+#[derive(Debug, Default)]
+struct Series {
+    events: Vec<Event>,
+    unsorted: bool,
+}
+
+impl Events {
+    /// Adds what ended on a stream, save what it `had` seen end before.
+    pub fn add(&mut self, number: u32, stream: &Stream, had: [bool; 3]) {
+        let [had_client_fin, had_server_fin, had_reset] = had;
+        for (side, had) in [(Side::Client, had_client_fin), (Side::Server, had_server_fin)] {
+            if let Some(fin) = stream.fin(side).filter(|_| !had) {
+                self.push(Kind::Fin(side), number, stream, fin.time);
+            }
+        }
+        if let Some(resets) = stream.resets().filter(|_| !had_reset) {
+            self.push(Kind::Reset(resets.by), number, stream, resets.at.time);
+        }
+    }
+
+    /// Adds a stream whose SYNs nobody answered.
+    pub fn add_silence(&mut self, number: u32, stream: &Stream) {
+        if stream.closing().is_none() && stream.stage(stream.opened) == Phase::Handshake {
+            self.push(Kind::Silence, number, stream, stream.opened);
+        }
+    }
+
+    fn push(&mut self, kind: Kind, number: u32, stream: &Stream, time: CaptureTime) {
+        let request = stream_request(stream);
+        let event = Event { time, stream: number };
+        self.by_request.entry((kind, request)).or_default().push(event);
+        self.by_kind.entry(kind).or_default().push(event);
+    }
+
+    /// Brings the ends into the order of time.
+    pub fn sort(&mut self) {
+        self.by_request.values_mut().chain(self.by_kind.values_mut()).for_each(Series::sort);
+    }
+
+    /// Ends of a kind between two instants, both included: of streams with this request or an
+    /// unreadable one, or of all streams if the request is not known.
+    pub fn find(
+        &self,
+        kind: Kind,
+        request: Option<u64>,
+        from: CaptureTime,
+        to: CaptureTime,
+    ) -> impl Iterator<Item = Event> + '_ {
+        let series = match request {
+            Some(_) => {
+                [self.by_request.get(&(kind, request)), self.by_request.get(&(kind, None))]
+            }
+            None => [self.by_kind.get(&kind), None],
+        };
+        series.into_iter().flatten().flat_map(move |series| series.between(from, to)).copied()
+    }
+}
+
+impl Series {
+    fn push(&mut self, event: Event) {
+        self.unsorted |= self.events.last().is_some_and(|last| last.time > event.time);
+        self.events.push(event);
+    }
+
+    fn sort(&mut self) {
+        if std::mem::take(&mut self.unsorted) {
+            self.events.sort_by_key(|event| event.time);
+        }
+    }
+
+    fn between(&self, from: CaptureTime, to: CaptureTime) -> &[Event] {
+        let start = self.events.partition_point(|event| event.time < from);
+        let rest = &self.events[start..];
+        &rest[..rest.partition_point(|event| event.time <= to)]
+    }
+}
+
+/// [`request_hash`] of the exchange that was open at a stream's end, else of the last one.
+pub fn stream_request(stream: &Stream) -> Option<u64> {
+    let request = stream.exchange()?.request.as_deref()?;
+    Some(request_hash(request.as_bytes()))
+}

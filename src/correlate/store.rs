@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The log entries that are kept: those about the end of a connection.
+//!
+//! An entry is kept as it stands in the file, and beside it what the matcher compares, in a
+//! shape that is cheap to compare: addresses as numbers, long texts as hashes.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::{IpAddr, SocketAddr};
+
+use crate::correlate::agreement::{self, Phases};
+use crate::error::Error;
+use crate::limits;
+use crate::nginx::error_log::{self, ErrorEntry, Peer, RequestLine, Upstream};
+use crate::nginx::message::{By, Leg, Shows};
+use crate::nginx::reader::{Counts, LineRef};
+use crate::tcp::http::host_hash;
+use crate::time::{CaptureTime, LogTime, Zone};
+
+/// Entries of all logs, in the order in which they were read.
+#[derive(Debug, Default)]
+pub struct Store {
+    zone: Zone,
+    files: Vec<Box<str>>,
+    kept: Vec<Kept>,
+    /// The entries as they stand in their files, back to back.
+    text: Vec<u8>,
+    /// Entries that were not kept because there are too many.
+    dropped: u64,
+    /// Entries in the order of time.
+    by_time: Vec<(CaptureTime, u32)>,
+    last_instant: Option<(LogTime, Option<CaptureTime>)>,
+}
+
+/// What the matcher compares of one entry.
+#[derive(Clone, Copy, Debug)]
+pub struct Kept {
+    text: (usize, u32),
+    /// Which file, counted in the order of reading.
+    pub file: u32,
+    /// Number of the entry's line, from 1.
+    pub line: u64,
+    /// Start of the second in which nginx wrote it, on the capture's clock; `None` if its
+    /// zone has no such time.
+    pub instant: Option<CaptureTime>,
+    /// The process that wrote it.
+    pub pid: u32,
+    /// Serial number of the client's connection.
+    pub connection: Option<u64>,
+    /// Which connection ended.
+    pub leg: Leg,
+    /// Who ended it.
+    pub by: By,
+    /// What a capture holds of that.
+    pub shows: Shows,
+    /// How far the connection can have come, with this message.
+    pub phases: Phases,
+    /// Address of the client.
+    pub client: Option<IpAddr>,
+    /// Port that nginx listened on, known only while there is no request.
+    pub listen_port: Option<u16>,
+    /// Address and port of the upstream.
+    pub upstream: Option<SocketAddr>,
+    /// [`request_hash`] of the request line.
+    pub request: Option<u64>,
+    /// [`request_hash`] of the request as it was passed to the upstream.
+    pub passed: Option<u64>,
+    /// [`host_hash`] of the Host header.
+    pub host: Option<u64>,
+}
+
+/// One entry, taken apart. Texts are as in the file, not escaped.
+#[derive(Clone, Debug)]
+pub struct Entry<'a> {
+    /// The whole entry.
+    pub raw: &'a [u8],
+    /// The file that holds it.
+    pub file: &'a str,
+    /// Number of its line, from 1.
+    pub line: u64,
+    /// Its time on the capture's clock.
+    pub time: CaptureTime,
+    /// Its parts.
+    pub parts: ErrorEntry<'a>,
+}
+
+/// A hash of `METHOD URI`, as far as the machine that follows streams keeps them.
+pub fn request_hash(request: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    request[..request.len().min(limits::REQUEST)].hash(&mut hasher);
+    hasher.finish()
+}
+
+impl Store {
+    /// Sets the zone of the entries' times.
+    pub fn set_zone(&mut self, zone: Zone) {
+        self.zone = zone;
+    }
+
+    /// The entries that follow belong to this file.
+    pub fn begin_file(&mut self, path: &str) {
+        self.files.push(path.into());
+    }
+
+    /// Keeps an entry.
+    pub fn keep(&mut self, line: LineRef<'_>) {
+        if self.kept.len() >= limits::LOG_ENTRIES {
+            self.dropped += 1;
+            return;
+        }
+        let start = self.text.len();
+        self.text.extend_from_slice(line.raw);
+        let LineRef { number, raw, entry, end } = line;
+        let upstream = entry.upstream.and_then(Upstream::parse);
+        let request = entry.request.and_then(RequestLine::parse);
+        let passed = upstream.zip(request).filter(|(upstream, _)| !upstream.uri.is_empty());
+        // A part that the line's end cuts can't be compared as a whole; it is the last one.
+        let cut_request = entry.truncated && entry.upstream.is_none() && entry.host.is_none();
+        let cut_upstream = entry.truncated && entry.host.is_none();
+        let instant = self.instant(entry.time);
+        self.kept.push(Kept {
+            text: (start, raw.len() as u32),
+            file: self.files.len().saturating_sub(1) as u32,
+            line: number,
+            instant,
+            pid: entry.pid,
+            connection: entry.connection,
+            leg: end.leg,
+            by: end.by,
+            shows: end.shows,
+            phases: agreement::phases(&end, entry.action),
+            client: end
+                .peer
+                .filter(|_| end.leg == Leg::Client)
+                .or(entry.client)
+                .and_then(address),
+            listen_port: entry.server.and_then(listen_port),
+            upstream: upstream.and_then(|upstream| match upstream.peer {
+                Peer::Address(address) => Some(address),
+                Peer::Unix(_) | Peer::Name(_) => None,
+            }),
+            request: request
+                .filter(|_| !cut_request)
+                .map(|line| request_hash(&[line.method, b" ", line.target].concat())),
+            passed: passed
+                .filter(|_| !cut_upstream)
+                .map(|(up, line)| request_hash(&[line.method, b" ", up.uri].concat())),
+            host: entry.host.filter(|_| !entry.truncated).map(host_hash),
+        });
+    }
+
+    /// Ends a file. An error says what is odd about it, in words.
+    pub fn end_file(&mut self, counts: &Counts) -> Result<(), Error> {
+        let times = (0u32..).zip(&self.kept).filter_map(|(index, k)| Some((k.instant?, index)));
+        self.by_time = times.collect();
+        self.by_time.sort_unstable();
+        let path = || self.files.last().map(|path| path.to_string()).unwrap_or_default();
+        if let Some(why) = counts.complaint() {
+            return Err(Error::Log { path: path(), why: why.to_owned() });
+        }
+        if self.dropped > 0 {
+            let why = format!(
+                "{} entries are left out; only the first {} are used: give the part of the \
+                 log that is about the time of the capture",
+                self.dropped,
+                limits::LOG_ENTRIES
+            );
+            return Err(Error::Log { path: path(), why });
+        }
+        Ok(())
+    }
+
+    /// What the matcher compares of all entries.
+    pub fn kept(&self) -> &[Kept] {
+        &self.kept
+    }
+
+    /// An entry, taken apart.
+    pub fn entry(&self, index: u32) -> Option<Entry<'_>> {
+        let kept = self.kept.get(index as usize)?;
+        let (start, len) = kept.text;
+        let raw = self.text.get(start..start + len as usize)?;
+        Some(Entry {
+            raw,
+            file: self.files.get(kept.file as usize)?,
+            line: kept.line,
+            time: kept.instant?,
+            parts: error_log::parse(raw).ok()?,
+        })
+    }
+
+    /// Entries that were written between two instants, both included.
+    pub fn between(
+        &self,
+        from: CaptureTime,
+        to: CaptureTime,
+    ) -> impl Iterator<Item = u32> + '_ {
+        let start = self.by_time.partition_point(|&(time, _)| time < from);
+        let rest = self.by_time.get(start..).unwrap_or_default();
+        rest.iter().take_while(move |&&(time, _)| time <= to).map(|&(_, entry)| entry)
+    }
+
+    /// The zone is asked once for each second in which entries were written.
+    fn instant(&mut self, time: LogTime) -> Option<CaptureTime> {
+        match self.last_instant {
+            Some((last, instant)) if last == time => instant,
+            _ => {
+                let instant = self.zone.instant(time);
+                self.last_instant = Some((time, instant));
+                instant
+            }
+        }
+    }
+}
+
+fn address(text: &[u8]) -> Option<IpAddr> {
+    let address: IpAddr = std::str::from_utf8(text).ok()?.parse().ok()?;
+    // A socket that listens on both families shows IPv4 clients as mapped addresses.
+    Some(address.to_canonical())
+}
+
+fn listen_port(server: &[u8]) -> Option<u16> {
+    let address: SocketAddr = std::str::from_utf8(server).ok()?.parse().ok()?;
+    Some(address.port())
+}

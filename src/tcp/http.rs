@@ -1,0 +1,803 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Progress of HTTP/1.x on a connection, byte by byte.
+//!
+//! Only the framing is followed: where a message begins, how long its head and body are, and
+//! which response belongs to which request (RFC 9112). Bodies are counted, never kept. The
+//! host's own HTTP dissector shows a message when the whole of it is there; what a reset cuts
+//! is by its nature not whole, so the framing is followed here.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::mem::MaybeUninit;
+
+use memchr::memmem;
+
+use crate::limits;
+use crate::tcp::half::Piece;
+
+/// How far a message has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Progress {
+    /// Not one byte of it was sent.
+    #[default]
+    None,
+    /// Begun, not complete.
+    Begun,
+    /// Complete.
+    Complete,
+    /// Begun, and its framing is lost, so nobody can tell where it ends.
+    Lost,
+}
+
+/// One request and its response.
+#[derive(Debug, Default)]
+pub struct Exchange {
+    serial: u64,
+    kind: Kind,
+    /// `METHOD URI`, once the request line is there.
+    pub request: Option<Box<str>>,
+    /// [`host_hash`] of the Host header.
+    pub host: Option<u64>,
+    /// How far the request has come.
+    pub sent: Progress,
+    /// How far the final response has come.
+    pub answered: Progress,
+    /// Status code of the final response.
+    pub status: Option<u16>,
+    /// Position of the response's first byte.
+    pub response_start: i64,
+    /// Position behind the response's last byte, as far as its framing promises one.
+    pub response_end: Option<i64>,
+}
+
+/// What a request's method means for the framing of its response.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Kind {
+    Head,
+    Connect,
+    #[default]
+    Other,
+}
+
+/// The HTTP/1.x conversation of one connection.
+#[derive(Debug, Default)]
+pub struct Http {
+    requests: Reader,
+    responses: Reader,
+    /// Exchanges without a complete response, oldest first.
+    open: VecDeque<Exchange>,
+    /// The exchange that was completed last.
+    last: Option<Exchange>,
+    /// Requests that were begun.
+    pub begun: u64,
+    /// Responses that are complete.
+    pub completed: u64,
+    /// A 101, or a 2xx to CONNECT: what follows is no HTTP/1.x.
+    pub tunnel: bool,
+}
+
+#[derive(Debug, Default)]
+struct Reader {
+    state: State,
+    /// Serial of the exchange that the message belongs to.
+    serial: u64,
+}
+
+#[derive(Debug, Default)]
+enum State {
+    /// Between messages.
+    #[default]
+    Idle,
+    /// In a message head: its bytes so far.
+    Head(Vec<u8>),
+    /// In a body of known length: bytes that are still to come.
+    Length(u64),
+    /// In a chunked body.
+    Chunked(Chunk),
+    /// In a body that the end of the connection ends.
+    UntilClose,
+    /// Out of step, after bytes that the capture lacks or that are no HTTP.
+    Lost,
+}
+
+/// Where in a chunked body the stream stands (RFC 9112, section 7.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Chunk {
+    /// In the size's digits: its value, once there is a digit.
+    Size(Option<u64>),
+    /// Behind the digits, in an extension or the line end.
+    SizeEnd(u64),
+    /// In the data: bytes to come.
+    Data(u64),
+    /// In the line end behind the data.
+    DataEnd,
+    /// In a trailer line: whether it has a byte yet.
+    Trailer(bool),
+}
+
+impl Chunk {
+    const START: Chunk = Chunk::Size(None);
+}
+
+/// What a head says of the body behind it.
+enum Framing {
+    None,
+    Length(u64),
+    Chunked,
+    UntilClose,
+}
+
+impl Http {
+    /// A conversation that the capture joins in the middle: the first message that is
+    /// recognized in each direction is where it starts.
+    pub fn mid_stream() -> Http {
+        let lost = || Reader { state: State::Lost, serial: 0 };
+        Http { requests: lost(), responses: lost(), ..Http::default() }
+    }
+
+    /// The exchange that is open, else the one that was completed last.
+    pub fn exchange(&self) -> Option<&Exchange> {
+        self.open.front().or(self.last.as_ref())
+    }
+
+    /// Whether there is an exchange without a complete response.
+    pub fn is_open(&self) -> bool {
+        !self.open.is_empty()
+    }
+
+    /// Whether the framing of requests, or of responses, is lost at this moment.
+    pub fn is_lost(&self) -> bool {
+        matches!(self.requests.state, State::Lost)
+            || matches!(self.responses.state, State::Lost)
+    }
+
+    /// Takes the next piece that the client sent.
+    pub fn client(&mut self, piece: Piece<'_>) {
+        match piece {
+            Piece::Data(bytes) => self.request_bytes(bytes),
+            Piece::Missing(count) => self.request_missing(count),
+        }
+    }
+
+    /// Takes the next piece that the server sent, and its position.
+    pub fn server(&mut self, at: i64, piece: Piece<'_>) {
+        match piece {
+            Piece::Data(bytes) => self.response_bytes(at, bytes),
+            Piece::Missing(count) => self.response_missing(at, count),
+        }
+    }
+
+    /// The server sent its FIN here: this completes a response that lasts until the close.
+    pub fn server_end(&mut self, at: i64) {
+        if matches!(self.responses.state, State::UntilClose) {
+            self.complete_response(at);
+        }
+    }
+
+    // ---- Requests ------------------------------------------------------------------------
+
+    fn request_bytes(&mut self, mut bytes: &[u8]) {
+        if self.tunnel {
+            return;
+        }
+        if matches!(self.requests.state, State::Lost) && starts_request(bytes) {
+            // What was open before the loss can't be told from what is open now.
+            self.open.clear();
+            self.requests.state = State::Idle;
+        }
+        while !bytes.is_empty() {
+            match &mut self.requests.state {
+                State::Idle => {
+                    // Empty lines before a request are no part of it (RFC 9112, section 2.2).
+                    bytes = skip_line_ends(bytes);
+                    if !bytes.is_empty() {
+                        self.begin_request();
+                    }
+                }
+                State::Head(head) => {
+                    let Some((whole, rest)) = take_head(head, bytes) else {
+                        let line = request_line(head);
+                        return self.note_request(line);
+                    };
+                    bytes = rest;
+                    self.end_request_head(&whole);
+                }
+                State::Length(left) => {
+                    bytes = take_length(left, bytes);
+                    if *left == 0 {
+                        self.complete_request();
+                    }
+                }
+                State::Chunked(chunk) => match take_chunks(chunk, bytes) {
+                    Chunks::More => return,
+                    Chunks::End(rest) => {
+                        bytes = rest;
+                        self.complete_request();
+                    }
+                    Chunks::Bad => self.lose_requests(),
+                },
+                State::UntilClose | State::Lost => return,
+            }
+        }
+    }
+
+    fn request_missing(&mut self, count: u64) {
+        if self.tunnel {
+            return;
+        }
+        match &mut self.requests.state {
+            State::Length(left) if *left >= count => {
+                *left -= count;
+                if *left == 0 {
+                    self.complete_request();
+                }
+            }
+            State::Chunked(Chunk::Data(left)) if *left > count => *left -= count,
+            State::Idle => {
+                self.begin_request();
+                self.lose_requests();
+            }
+            _ => self.lose_requests(),
+        }
+    }
+
+    fn begin_request(&mut self) {
+        self.begun += 1;
+        self.requests.serial = self.begun;
+        self.requests.state = State::Head(Vec::new());
+        if self.open.len() < limits::PIPELINED {
+            self.open.push_back(Exchange {
+                serial: self.begun,
+                sent: Progress::Begun,
+                ..Exchange::default()
+            });
+        }
+    }
+
+    /// The request line tells what is asked for before the head is complete.
+    fn note_request(&mut self, line: Option<Box<str>>) {
+        if let (Some(line), Some(exchange)) = (line, self.requested()) {
+            exchange.request = Some(line);
+        }
+    }
+
+    fn end_request_head(&mut self, head: &[u8]) {
+        let Some(request) = parse_request(head) else { return self.lose_requests() };
+        if let Some(exchange) = self.requested() {
+            exchange.kind = request.kind;
+            exchange.request = Some(request.text);
+            exchange.host = request.host;
+        }
+        match request.framing {
+            Framing::Length(length) if length > 0 => {
+                self.requests.state = State::Length(length);
+            }
+            Framing::Chunked => self.requests.state = State::Chunked(Chunk::START),
+            _ => self.complete_request(),
+        }
+    }
+
+    fn complete_request(&mut self) {
+        self.requests.state = State::Idle;
+        if let Some(exchange) = self.requested() {
+            exchange.sent = Progress::Complete;
+        }
+    }
+
+    fn lose_requests(&mut self) {
+        self.requests.state = State::Lost;
+        if let Some(exchange) = self.requested() {
+            if exchange.sent == Progress::Begun {
+                exchange.sent = Progress::Lost;
+            }
+        }
+    }
+
+    /// The exchange whose request is being read; it may have its response already.
+    fn requested(&mut self) -> Option<&mut Exchange> {
+        let serial = self.requests.serial;
+        let open = self.open.iter_mut().rev().find(|e| e.serial == serial);
+        open.or(self.last.as_mut().filter(|e| e.serial == serial))
+    }
+
+    // ---- Responses -----------------------------------------------------------------------
+
+    fn response_bytes(&mut self, mut at: i64, mut bytes: &[u8]) {
+        if self.tunnel {
+            return;
+        }
+        if matches!(self.responses.state, State::Lost) && starts_response(bytes) {
+            // Of several open requests, the last is the one whose answer begins now.
+            let keep = self.open.len().saturating_sub(1);
+            self.open.drain(..keep);
+            self.responses.state = State::Idle;
+        }
+        while !bytes.is_empty() {
+            let before = bytes.len();
+            match &mut self.responses.state {
+                State::Idle => {
+                    bytes = skip_line_ends(bytes);
+                    if !bytes.is_empty() {
+                        self.begin_response(at + (before - bytes.len()) as i64);
+                    }
+                }
+                State::Head(head) => {
+                    let Some((head, rest)) = take_head(head, bytes) else { return };
+                    bytes = rest;
+                    self.end_response_head(at + (before - bytes.len()) as i64, &head);
+                    if self.tunnel {
+                        return;
+                    }
+                }
+                State::Length(left) => {
+                    bytes = take_length(left, bytes);
+                    if *left == 0 {
+                        self.complete_response(at + (before - bytes.len()) as i64);
+                    }
+                }
+                State::Chunked(chunk) => match take_chunks(chunk, bytes) {
+                    Chunks::More => {
+                        let end = at + before as i64 + least_to_come(chunk);
+                        self.promise(end);
+                        return;
+                    }
+                    Chunks::End(rest) => {
+                        bytes = rest;
+                        self.complete_response(at + (before - bytes.len()) as i64);
+                    }
+                    Chunks::Bad => self.lose_responses(),
+                },
+                State::UntilClose => return,
+                // Whether these bytes are a response, nobody can tell.
+                State::Lost => return self.lose_responses(),
+            }
+            at += (before - bytes.len()) as i64;
+        }
+    }
+
+    fn response_missing(&mut self, at: i64, count: u64) {
+        if self.tunnel {
+            return;
+        }
+        match &mut self.responses.state {
+            State::Length(left) if *left >= count => {
+                *left -= count;
+                if *left == 0 {
+                    self.complete_response(at.saturating_add_unsigned(count));
+                }
+            }
+            State::Chunked(Chunk::Data(left)) if *left > count => *left -= count,
+            State::UntilClose => {}
+            State::Idle => {
+                self.begin_response(at);
+                self.lose_responses();
+            }
+            _ => self.lose_responses(),
+        }
+    }
+
+    fn begin_response(&mut self, at: i64) {
+        self.responses.state = State::Head(Vec::new());
+        if self.open.is_empty() {
+            // A response to nothing: an error that the server announces unasked, or the
+            // answer to a request that the capture lacks.
+            self.open.push_back(Exchange::default());
+        }
+        if let Some(exchange) = self.open.front_mut() {
+            exchange.answered = Progress::Begun;
+            exchange.response_start = at;
+            exchange.response_end = None;
+        }
+    }
+
+    fn end_response_head(&mut self, at: i64, head: &[u8]) {
+        let (Some(response), Some(exchange)) = (parse_response(head), self.open.front_mut())
+        else {
+            return self.lose_responses();
+        };
+        let upgraded = response.status == 101
+            || exchange.kind == Kind::Connect && (200..300).contains(&response.status);
+        if response.status < 200 && !upgraded {
+            // An interim response: the final one has not begun.
+            exchange.answered = Progress::None;
+            self.responses.state = State::Idle;
+            return;
+        }
+        exchange.status = Some(response.status);
+        if upgraded {
+            self.tunnel = true;
+            return;
+        }
+        let bodiless = exchange.kind == Kind::Head || matches!(response.status, 204 | 304);
+        match response.framing {
+            _ if bodiless => self.complete_response(at),
+            Framing::Length(0) => self.complete_response(at),
+            Framing::Length(length) => {
+                exchange.response_end = Some(at.saturating_add_unsigned(length));
+                self.responses.state = State::Length(length);
+            }
+            Framing::Chunked => self.responses.state = State::Chunked(Chunk::START),
+            Framing::None | Framing::UntilClose => self.responses.state = State::UntilClose,
+        }
+    }
+
+    fn complete_response(&mut self, at: i64) {
+        self.responses.state = State::Idle;
+        self.completed += 1;
+        if let Some(mut exchange) = self.open.pop_front() {
+            exchange.answered = Progress::Complete;
+            exchange.response_end = Some(at);
+            // What answers no request does not hide the last exchange that was one.
+            if exchange.serial > 0 || self.last.as_ref().is_none_or(|last| last.serial == 0) {
+                self.last = Some(exchange);
+            }
+        }
+    }
+
+    fn promise(&mut self, end: i64) {
+        if let Some(exchange) = self.open.front_mut() {
+            exchange.response_end = Some(end);
+        }
+    }
+
+    fn lose_responses(&mut self) {
+        self.responses.state = State::Lost;
+        if let Some(exchange) = self.open.front_mut() {
+            exchange.answered = Progress::Lost;
+        }
+    }
+}
+
+/// Whether the bytes that a client sends first can be the start of a request: an upper-case
+/// method, as far as it is there.
+pub fn may_start_request(bytes: &[u8]) -> bool {
+    let bytes = skip_line_ends(bytes);
+    let method = bytes.iter().take_while(|b| b.is_ascii_uppercase() || **b == b'-').count();
+    match bytes.get(method) {
+        Some(b' ') => (1..=32).contains(&method) && !bytes.starts_with(b"PRI * HTTP/2"),
+        Some(_) => false,
+        None => method <= 32,
+    }
+}
+
+/// Whether these bytes start with a request line, whole and beyond doubt.
+pub fn starts_request(bytes: &[u8]) -> bool {
+    let line = &bytes[..memchr::memchr(b'\n', bytes).unwrap_or(0)];
+    may_start_request(line) && memmem::find(line, b" HTTP/1.").is_some()
+}
+
+/// Whether these bytes start with a status line.
+pub fn starts_response(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"HTTP/1.")
+}
+
+/// A hash of a Host header that does not tell upper from lower case. Never 0 by accident of
+/// an empty name: an empty name has a hash like any other.
+pub fn host_hash(host: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    host.trim_ascii().to_ascii_lowercase().hash(&mut hasher);
+    hasher.finish()
+}
+
+fn skip_line_ends(bytes: &[u8]) -> &[u8] {
+    let blank = bytes.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
+    &bytes[blank..]
+}
+
+/// The whole head, and what is behind it, once its empty line is there. Until then the bytes
+/// are added to `head`; a head that comes in one piece is not copied.
+fn take_head<'a>(head: &mut Vec<u8>, bytes: &'a [u8]) -> Option<(Cow<'a, [u8]>, &'a [u8])> {
+    if head.is_empty() {
+        if let Some(end) = find_head_end(bytes) {
+            return Some((Cow::Borrowed(&bytes[..end]), &bytes[end..]));
+        }
+    }
+    let old = head.len();
+    let room = limits::HEAD.saturating_sub(old);
+    head.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    // The empty line can straddle the old bytes and the new by three.
+    let from = old.saturating_sub(3);
+    let end = from + find_head_end(&head[from..])?;
+    let mut whole = std::mem::take(head);
+    whole.truncate(end);
+    Some((Cow::Owned(whole), &bytes[end.saturating_sub(old)..]))
+}
+
+/// Where the empty line that ends a head ends.
+fn find_head_end(bytes: &[u8]) -> Option<usize> {
+    memchr::memchr_iter(b'\n', bytes).find_map(|line_end| match &bytes[line_end + 1..] {
+        [b'\n', ..] => Some(line_end + 2),
+        [b'\r', b'\n', ..] => Some(line_end + 3),
+        _ => None,
+    })
+}
+
+fn take_length<'a>(left: &mut u64, bytes: &'a [u8]) -> &'a [u8] {
+    let taken = (*left).min(bytes.len() as u64);
+    *left -= taken;
+    &bytes[taken as usize..]
+}
+
+enum Chunks<'a> {
+    /// The body goes on.
+    More,
+    /// The body has ended; this is what is behind it.
+    End(&'a [u8]),
+    /// This is no chunked body.
+    Bad,
+}
+
+fn take_chunks<'a>(chunk: &mut Chunk, mut bytes: &'a [u8]) -> Chunks<'a> {
+    while let Some((&byte, rest)) = bytes.split_first() {
+        if let Chunk::Data(left) = *chunk {
+            let taken = left.min(bytes.len() as u64);
+            bytes = &bytes[taken as usize..];
+            *chunk = if taken == left { Chunk::DataEnd } else { Chunk::Data(left - taken) };
+            continue;
+        }
+        bytes = rest;
+        let digit = (byte as char).to_digit(16).map(u64::from);
+        *chunk = match (*chunk, byte) {
+            (Chunk::Size(size), _) if digit.is_some() => {
+                let size = size.unwrap_or(0);
+                if size >> 60 != 0 {
+                    return Chunks::Bad;
+                }
+                Chunk::Size(Some(size << 4 | digit.unwrap_or(0)))
+            }
+            (Chunk::Size(Some(0)) | Chunk::SizeEnd(0), b'\n') => Chunk::Trailer(false),
+            (Chunk::Size(Some(size)) | Chunk::SizeEnd(size), b'\n') => Chunk::Data(size),
+            (Chunk::Size(Some(size)), b';' | b'\r' | b' ' | b'\t') => Chunk::SizeEnd(size),
+            (Chunk::SizeEnd(size), _) => Chunk::SizeEnd(size),
+            (Chunk::DataEnd, b'\r') => Chunk::DataEnd,
+            (Chunk::DataEnd, b'\n') => Chunk::START,
+            (Chunk::Trailer(false), b'\n') => return Chunks::End(bytes),
+            (Chunk::Trailer(_), b'\n') => Chunk::Trailer(false),
+            (Chunk::Trailer(text), b'\r') => Chunk::Trailer(text),
+            (Chunk::Trailer(_), _) => Chunk::Trailer(true),
+            _ => return Chunks::Bad,
+        };
+    }
+    Chunks::More
+}
+
+/// Bytes that have to come at the least: the rest of this chunk and the last, empty one.
+fn least_to_come(chunk: &Chunk) -> i64 {
+    const LINE_END: i64 = 2;
+    const LAST: i64 = 5;
+    match *chunk {
+        Chunk::Size(None) => LAST,
+        Chunk::Size(Some(size)) | Chunk::SizeEnd(size) => {
+            (LINE_END + LINE_END + LAST).saturating_add_unsigned(size)
+        }
+        Chunk::Data(left) => (LINE_END + LAST).saturating_add_unsigned(left),
+        Chunk::DataEnd => LINE_END + LAST,
+        Chunk::Trailer(_) => LINE_END,
+    }
+}
+
+// ---- Heads -------------------------------------------------------------------------------
+
+struct RequestHead {
+    kind: Kind,
+    text: Box<str>,
+    host: Option<u64>,
+    framing: Framing,
+}
+
+struct ResponseHead {
+    status: u16,
+    framing: Framing,
+}
+
+/// As tolerant as servers and clients are: what is odd in a header line is no reason to lose
+/// the framing.
+fn parser() -> httparse::ParserConfig {
+    let mut config = httparse::ParserConfig::default();
+    config
+        .allow_multiple_spaces_in_request_line_delimiters(true)
+        .allow_multiple_spaces_in_response_status_delimiters(true)
+        .allow_spaces_after_header_name_in_responses(true)
+        .allow_obsolete_multiline_headers_in_responses(true)
+        .ignore_invalid_headers_in_requests(true)
+        .ignore_invalid_headers_in_responses(true);
+    config
+}
+
+fn parse_request(head: &[u8]) -> Option<RequestHead> {
+    let mut headers = [MaybeUninit::uninit(); limits::HEADERS];
+    let mut request = httparse::Request::new(&mut []);
+    parser().parse_request_with_uninit_headers(&mut request, head, &mut headers).ok()?;
+    let (method, target) = (request.method?, request.path?);
+    let framing = framing(request.headers)?;
+    Some(RequestHead {
+        kind: match method {
+            "HEAD" => Kind::Head,
+            "CONNECT" => Kind::Connect,
+            _ => Kind::Other,
+        },
+        text: kept(&format!("{method} {target}")),
+        host: header(request.headers, "host").map(host_hash),
+        framing,
+    })
+}
+
+fn parse_response(head: &[u8]) -> Option<ResponseHead> {
+    let mut headers = [MaybeUninit::uninit(); limits::HEADERS];
+    let mut response = httparse::Response::new(&mut []);
+    parser().parse_response_with_uninit_headers(&mut response, head, &mut headers).ok()?;
+    Some(ResponseHead { status: response.code?, framing: framing(response.headers)? })
+}
+
+fn header<'a>(headers: &[httparse::Header<'a>], name: &str) -> Option<&'a [u8]> {
+    headers.iter().find(|h| h.name.eq_ignore_ascii_case(name)).map(|h| h.value)
+}
+
+/// `METHOD URI` of a head that is not complete, once its first line is.
+fn request_line(head: &[u8]) -> Option<Box<str>> {
+    let line = std::str::from_utf8(&head[..memchr::memchr(b'\n', head)?]).ok()?;
+    let (text, version) = line.trim_end().rsplit_once(' ')?;
+    version.starts_with("HTTP/1.").then(|| kept(text))
+}
+
+/// As much of a request as is kept.
+fn kept(text: &str) -> Box<str> {
+    let end = (0..=limits::REQUEST.min(text.len())).rev().find(|&at| text.is_char_boundary(at));
+    text[..end.unwrap_or(0)].into()
+}
+
+/// What the headers say of the body (RFC 9112, section 6.3); `None` where they contradict
+/// themselves.
+fn framing(headers: &[httparse::Header<'_>]) -> Option<Framing> {
+    if let Some(coding) = header(headers, "transfer-encoding") {
+        let last = coding.rsplit(|b| *b == b',').next().unwrap_or_default().trim_ascii();
+        return Some(match last.eq_ignore_ascii_case(b"chunked") {
+            true => Framing::Chunked,
+            false => Framing::UntilClose,
+        });
+    }
+    let Some(length) = header(headers, "content-length") else { return Some(Framing::None) };
+    let length = std::str::from_utf8(length).ok()?.trim();
+    let length = length.bytes().all(|b| b.is_ascii_digit()).then(|| length.parse().ok())??;
+    Some(Framing::Length(length))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Plays a conversation: `>` lines are the client's bytes, `<` lines the server's, a
+    /// number alone is that many missing bytes. Returns the exchange and the counters.
+    fn play(http: &mut Http, script: &[(&str, &str)]) -> String {
+        let mut at = 0;
+        for (side, text) in script {
+            let missing = text.parse().map(Piece::Missing);
+            let piece = missing.unwrap_or(Piece::Data(text.as_bytes()));
+            match *side {
+                ">" => http.client(piece),
+                "<" => {
+                    http.server(at, piece);
+                    at += match piece {
+                        Piece::Data(bytes) => bytes.len() as i64,
+                        Piece::Missing(count) => count as i64,
+                    };
+                }
+                _ => http.server_end(at),
+            }
+        }
+        let exchange = http.exchange().map_or("-".to_owned(), |e| {
+            format!("{:?} {:?}/{:?} {:?}", e.request, e.sent, e.answered, e.status)
+        });
+        format!("{}/{} {exchange}", http.begun, http.completed)
+    }
+
+    const GET: &str = "GET /a HTTP/1.1\r\nHost: x\r\n\r\n";
+
+    #[test]
+    fn every_framing_ends_where_it_should() {
+        let get = r#"Some("GET /a") Complete"#;
+        let cases: &[(&str, &[(&str, &str)], String)] = &[
+            ("length", &[(">", GET), ("<", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nab"), ("<", "c")],
+                format!("1/1 {get}/Complete Some(200)")),
+            ("short", &[(">", GET), ("<", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nab")],
+                format!("1/0 {get}/Begun Some(200)")),
+            ("chunked", &[(">", GET), ("<", "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n3;x=\"1\"\r\nabc\r"), ("<", "\n0\r\nT: 1\r\n\r\n")],
+                format!("1/1 {get}/Complete Some(200)")),
+            ("chunked, cut before the last chunk", &[(">", GET), ("<", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")],
+                format!("1/0 {get}/Begun Some(200)")),
+            ("until close", &[(">", GET), ("<", "HTTP/1.1 200 OK\r\n\r\nabc"), ("<", "d")],
+                format!("1/0 {get}/Begun Some(200)")),
+            ("until close, closed", &[(">", GET), ("<", "HTTP/1.1 200 OK\r\n\r\nabc"), (".", "")],
+                format!("1/1 {get}/Complete Some(200)")),
+            ("interim", &[(">", GET), ("<", "HTTP/1.1 100 Continue\r\n\r\n")],
+                format!("1/0 {get}/None None")),
+            ("interim and final", &[(">", GET), ("<", "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n")],
+                format!("1/1 {get}/Complete Some(204)")),
+            ("not modified", &[(">", GET), ("<", "HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n")],
+                format!("1/1 {get}/Complete Some(304)")),
+            ("head", &[(">", "HEAD /a HTTP/1.1\r\n\r\n"), ("<", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")],
+                r#"1/1 Some("HEAD /a") Complete/Complete Some(200)"#.to_owned()),
+            ("head cut after its first line", &[(">", "GET /a HTTP/1.1\r\nHo")],
+                r#"1/0 Some("GET /a") Begun/None None"#.to_owned()),
+            ("head in many pieces", &[(">", "\r\nGE"), (">", "T /a HTTP/1.1\r"), (">", "\n\r"), (">", "\n")],
+                format!("1/0 {get}/None None")),
+            ("empty lines between requests", &[(">", GET), (">", "\r\n"), ("<", "HTTP/1.1 204 No Content\r\n\r\n")],
+                format!("1/1 {get}/Complete Some(204)")),
+        ];
+        for (name, script, expected) in cases {
+            assert_eq!(&play(&mut Http::default(), script), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn request_bodies_belong_to_their_request() {
+        let mut http = Http::default();
+        let head = "POST /p HTTP/1.1\r\nContent-Length: 4\r\n\r\n";
+        let begun = r#"1/0 Some("POST /p") Begun/None None"#;
+        assert_eq!(play(&mut http, &[(">", head), (">", "ab")]), begun);
+        let complete = r#"2/0 Some("POST /p") Complete/None None"#;
+        assert_eq!(play(&mut http, &[(">", "cdGET /n HT")]), complete);
+    }
+
+    #[test]
+    fn an_early_final_response_ends_the_exchange_and_the_rest_of_the_body_begins_no_other() {
+        let mut http = Http::default();
+        let head = "POST /p HTTP/1.1\r\nContent-Length: 8\r\n\r\nab";
+        let refusal = "HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n";
+        let out = play(&mut http, &[(">", head), ("<", refusal), (">", "cdef")]);
+        assert_eq!(out, r#"1/1 Some("POST /p") Begun/Complete Some(413)"#);
+        assert_eq!(
+            play(&mut http, &[(">", "gh")]),
+            r#"1/1 Some("POST /p") Complete/Complete Some(413)"#
+        );
+    }
+
+    #[test]
+    fn pipelined_requests_are_answered_in_order() {
+        let mut http = Http::default();
+        let second = "GET /b HTTP/1.1\r\n\r\n";
+        let answer = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx";
+        let out = play(&mut http, &[(">", GET), (">", second), ("<", answer)]);
+        assert_eq!(out, r#"2/1 Some("GET /b") Complete/None None"#);
+    }
+
+    #[test]
+    fn bytes_that_the_capture_lacks_lose_no_more_than_they_must() {
+        let answer = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc";
+        let mut http = Http::default();
+        let out = play(&mut http, &[(">", GET), ("<", answer), ("<", "6")]);
+        assert_eq!(out, r#"1/1 Some("GET /a") Complete/Complete Some(200)"#, "inside a body");
+        let mut http = Http::default();
+        let out = play(&mut http, &[(">", GET), ("<", answer), ("<", "7")]);
+        assert_eq!(out, r#"1/0 Some("GET /a") Complete/Lost Some(200)"#, "past a body");
+        let out = play(&mut http, &[(">", GET), ("<", "HTTP/1.1 204 No Content\r\n\r\n")]);
+        assert_eq!(out, r#"2/1 Some("GET /a") Complete/Complete Some(204)"#, "in step again");
+    }
+
+    #[test]
+    fn a_capture_that_starts_in_mid_stream_waits_for_a_message() {
+        let mut http = Http::mid_stream();
+        let rest = [("<", "rest of a body"), (">", "xyz"), (">", GET)];
+        assert_eq!(play(&mut http, &rest), r#"1/0 Some("GET /a") Complete/None None"#);
+    }
+
+    #[test]
+    fn an_upgraded_connection_is_followed_no_further() {
+        let mut http = Http::default();
+        let switch = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n\x01\x02";
+        play(&mut http, &[(">", GET), ("<", switch), (">", "GET / HTTP/1.1\r\n\r\n")]);
+        assert!(http.tunnel);
+        assert_eq!(http.begun, 1);
+    }
+
+    #[test]
+    fn a_length_that_is_none_loses_the_framing() {
+        for length in ["-1", "+3", "3x", "", "99999999999999999999"] {
+            let mut http = Http::default();
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
+            play(&mut http, &[(">", GET), ("<", &head)]);
+            assert_eq!(http.exchange().map(|e| e.answered), Some(Progress::Lost), "{length}");
+        }
+    }
+}

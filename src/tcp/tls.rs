@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! What a TLS connection shows without its keys: record headers (RFC 8446, section 5.1).
+//!
+//! The types and lengths of records tell when the handshake is over, and from then on which
+//! side sent application data, and how much. They do not tell where a request or a response
+//! ends, so nothing here claims that.
+
+use crate::tcp::half::Piece;
+use crate::tcp::stream::Side;
+
+/// Content types of records.
+const CHANGE_CIPHER_SPEC: u8 = 20;
+const HANDSHAKE: u8 = 22;
+const APPLICATION_DATA: u8 = 23;
+
+/// Length of a record's header.
+const HEADER: usize = 5;
+
+/// Records of TLS 1.3 that a server sends right behind the handshake, unasked: session
+/// tickets. OpenSSL sends two.
+const TICKETS: u32 = 2;
+
+/// A session ticket is no longer than this with any of the usual libraries.
+const TICKET_LEN: u16 = 600;
+
+/// Application data from a client that is shorter than this need not be a request: HTTP/2
+/// acknowledges settings and pings in frames of 9 to 17 bytes, and encryption adds 17 to 37.
+const SMALLEST_REQUEST: u64 = 64;
+
+/// What is seen of one side.
+#[derive(Debug, Default)]
+struct Records {
+    header: [u8; HEADER],
+    header_len: usize,
+    /// Bytes of the current record that are still to come.
+    left: u64,
+    lost: bool,
+    changed_cipher: bool,
+    /// An encrypted handshake message of TLS 1.2 and before, which is the Finished.
+    finished: bool,
+    /// Records of type application data.
+    data_records: u32,
+}
+
+/// A conversation by direction: who sent application data last, and how much.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bursts {
+    /// The side that sent the last burst.
+    pub last: Option<Side>,
+    /// Bytes of that burst.
+    pub bytes: u64,
+    /// Whether the server has ever sent any.
+    pub answered: bool,
+}
+
+impl Bursts {
+    /// Adds data of this side.
+    pub fn add(&mut self, side: Side, bytes: u64) {
+        if self.last != Some(side) {
+            (self.last, self.bytes) = (Some(side), 0);
+        }
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.answered |= side == Side::Server;
+    }
+
+    /// Whether the last burst can only be (a part of) a request.
+    pub fn asks(&self) -> bool {
+        self.last == Some(Side::Client) && (!self.answered || self.bytes >= SMALLEST_REQUEST)
+    }
+}
+
+/// The record layer of one connection.
+#[derive(Debug, Default)]
+pub struct Tls {
+    client: Records,
+    server: Records,
+    /// The handshake is of TLS 1.3: the server sent encrypted records before the client did.
+    v13: bool,
+    /// Records that the server sent behind a TLS 1.3 handshake, each as short as a ticket.
+    ticket_like: u32,
+    /// Application data, by direction.
+    pub bursts: Bursts,
+}
+
+/// Whether the bytes that a client sends first are the start of a TLS handshake.
+pub fn starts(bytes: &[u8]) -> bool {
+    matches!(bytes, [HANDSHAKE, 3, ..] | [HANDSHAKE])
+}
+
+/// Whether these bytes look like a record of a connection that was encrypted long before.
+pub fn continues(bytes: &[u8]) -> bool {
+    matches!(bytes, [CHANGE_CIPHER_SPEC..=APPLICATION_DATA, 3, 1..=4, ..])
+}
+
+impl Tls {
+    /// A connection that the capture joins after its handshake: encrypted, and no more is
+    /// known of it.
+    pub fn mid_stream() -> Tls {
+        let lost = || Records { lost: true, ..Records::default() };
+        Tls { client: lost(), server: lost(), ..Tls::default() }
+    }
+
+    /// Takes the next piece that a side sent.
+    pub fn take(&mut self, side: Side, piece: Piece<'_>) {
+        match piece {
+            Piece::Data(bytes) => self.bytes(side, bytes),
+            Piece::Missing(count) => {
+                let half = self.half(side);
+                match half.left.checked_sub(count).filter(|_| half.header_len == HEADER) {
+                    Some(left) => half.left = left,
+                    None => half.lost = true,
+                }
+            }
+        }
+    }
+
+    /// Whether both sides have finished the handshake, as far as records tell.
+    pub fn established(&self) -> bool {
+        if self.v13 {
+            self.client.data_records > 0
+        } else {
+            self.client.finished && self.server.finished
+        }
+    }
+
+    /// Whether records can't be told apart any more.
+    pub fn is_lost(&self) -> bool {
+        self.client.lost || self.server.lost
+    }
+
+    /// Whether all that the server has sent since the handshake may be session tickets.
+    pub fn may_be_unanswered(&self) -> bool {
+        self.v13 && self.ticket_like > 0 && self.ticket_like <= TICKETS
+    }
+
+    fn half(&mut self, side: Side) -> &mut Records {
+        match side {
+            Side::Client => &mut self.client,
+            Side::Server => &mut self.server,
+        }
+    }
+
+    fn bytes(&mut self, side: Side, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let half = self.half(side);
+            if half.lost {
+                return;
+            }
+            if half.left > 0 {
+                let taken = half.left.min(bytes.len() as u64);
+                half.left -= taken;
+                bytes = &bytes[taken as usize..];
+                continue;
+            }
+            if half.header_len == HEADER {
+                half.header_len = 0;
+            }
+            let taken = (HEADER - half.header_len).min(bytes.len());
+            half.header[half.header_len..half.header_len + taken]
+                .copy_from_slice(&bytes[..taken]);
+            half.header_len += taken;
+            bytes = &bytes[taken..];
+            if half.header_len == HEADER {
+                let [kind, major, _, high, low] = half.header;
+                if !(CHANGE_CIPHER_SPEC..=APPLICATION_DATA).contains(&kind) || major != 3 {
+                    half.lost = true;
+                    return;
+                }
+                let length = u16::from_be_bytes([high, low]);
+                half.left = u64::from(length);
+                self.record(side, kind, length);
+            }
+        }
+    }
+
+    fn record(&mut self, side: Side, kind: u8, length: u16) {
+        match kind {
+            CHANGE_CIPHER_SPEC => self.half(side).changed_cipher = true,
+            HANDSHAKE if self.half(side).changed_cipher => self.half(side).finished = true,
+            APPLICATION_DATA => {
+                if side == Side::Server && !self.client.finished && !self.v13 {
+                    self.v13 = true;
+                    // What the client encrypted before this was early data, not its Finished.
+                    self.client.data_records = 0;
+                }
+                let behind_handshake =
+                    if self.v13 { self.established() } else { self.half(side).finished };
+                self.half(side).data_records += 1;
+                if behind_handshake {
+                    self.data(side, length);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Application data behind the handshake.
+    fn data(&mut self, side: Side, length: u16) {
+        if side == Side::Server && self.v13 {
+            let nobody_asked = self.bursts.last.is_none();
+            if length < TICKET_LEN && self.ticket_like <= TICKETS {
+                self.ticket_like += 1;
+            } else {
+                self.ticket_like = TICKETS + 1;
+            }
+            if nobody_asked {
+                return;
+            }
+        }
+        self.bursts.add(side, u64::from(length));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Plays records `(side, type, length)`, each in two pieces.
+    fn play(records: &[(char, u8, u16)]) -> Tls {
+        let mut tls = Tls::default();
+        for &(side, kind, length) in records {
+            let side = if side == 'c' { Side::Client } else { Side::Server };
+            let mut record = vec![kind, 3, 3];
+            record.extend(length.to_be_bytes());
+            record.extend(vec![0; usize::from(length)]);
+            let (head, tail) = record.split_at(3);
+            tls.take(side, Piece::Data(head));
+            tls.take(side, Piece::Data(tail));
+        }
+        tls
+    }
+
+    #[test]
+    fn tls_1_2_is_established_with_both_finished() {
+        let mut flight =
+            vec![('c', 22, 200), ('s', 22, 3000), ('c', 22, 70), ('c', 20, 1), ('c', 22, 40)];
+        assert!(!play(&flight).established());
+        flight.extend([('s', 20, 1), ('s', 22, 40)]);
+        assert!(play(&flight).established());
+        assert_eq!(play(&flight).bursts.last, None);
+        flight.push(('c', 23, 400));
+        assert!(play(&flight).bursts.asks());
+    }
+
+    #[test]
+    fn tls_1_3_is_established_with_the_clients_first_encrypted_record() {
+        let mut flight = vec![('c', 22, 500), ('s', 22, 122), ('s', 20, 1), ('s', 23, 900)];
+        assert!(!play(&flight).established());
+        flight.extend([('c', 20, 1), ('c', 23, 53)]);
+        let tls = play(&flight);
+        assert!(tls.established());
+        assert_eq!(tls.bursts.last, None, "the Finished is no request");
+        flight.extend([('s', 23, 250), ('s', 23, 250)]);
+        assert_eq!(play(&flight).bursts.last, None, "tickets are no response");
+        flight.push(('c', 23, 400));
+        assert!(play(&flight).bursts.asks());
+    }
+
+    #[test]
+    fn tickets_behind_the_request_may_be_no_answer() {
+        let mut flight =
+            vec![('c', 22, 500), ('s', 22, 122), ('s', 23, 900), ('c', 23, 53), ('c', 23, 400)];
+        flight.extend([('s', 23, 250), ('s', 23, 250)]);
+        assert!(play(&flight).may_be_unanswered());
+        flight.push(('s', 23, 5000));
+        assert!(!play(&flight).may_be_unanswered());
+    }
+
+    #[test]
+    fn missing_bytes_inside_a_record_are_passed_over_and_others_lose_the_records() {
+        let mut tls = Tls::default();
+        tls.take(Side::Client, Piece::Data(&[22, 3, 1, 0, 100, 1, 2]));
+        tls.take(Side::Client, Piece::Missing(98));
+        assert!(!tls.is_lost());
+        tls.take(Side::Client, Piece::Missing(1));
+        assert!(tls.is_lost());
+    }
+}

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The second front end: a capture file, read by `etherparse`, fed to the core.
+//!
+//! It stands for Wireshark in tests: the same segments have to give the same verdicts. What
+//! Wireshark numbers (frames, TCP streams) is numbered here by the same rules.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::Path;
+
+use etherparse::{LaxNetSlice, LaxSlicedPacket, TransportSlice};
+use pcap_file::pcap::PcapReader;
+use pcap_file::DataLink;
+use rstdiag::session::Session;
+use rstdiag::tcp::segment::{Endpoint, Header, Segment};
+use rstdiag::time::CaptureTime;
+
+/// Feeds a pcap file to a session.
+pub fn replay(session: &mut Session, path: &Path) {
+    let file = File::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let mut reader = PcapReader::new(file).expect("a pcap file");
+    let link = reader.header().datalink;
+    let mut streams = StreamNumbers::default();
+    let mut frame = 0;
+    while let Some(packet) = reader.next_packet() {
+        frame += 1;
+        // A file that was cut ends where it was cut.
+        let Ok(packet) = packet else { return };
+        let time = CaptureTime(packet.timestamp.as_nanos() as i64);
+        if let Some(segment) = segment(link, &packet.data, frame, time, &mut streams) {
+            session.feed(&segment).expect("segments in frame order");
+        }
+    }
+}
+
+fn segment<'a>(
+    link: DataLink,
+    frame_bytes: &'a [u8],
+    frame: u32,
+    time: CaptureTime,
+    streams: &mut StreamNumbers,
+) -> Option<Segment<'a>> {
+    let packet = match link {
+        DataLink::ETHERNET => LaxSlicedPacket::from_ethernet(frame_bytes).ok()?,
+        DataLink::RAW => LaxSlicedPacket::from_ip(frame_bytes).ok()?,
+        other => panic!("the replay does not read {other:?}"),
+    };
+    let Some(TransportSlice::Tcp(tcp)) = packet.transport else { return None };
+    let (src, dst, ip_id, ip_payload) = match packet.net? {
+        LaxNetSlice::Ipv4(ip) => {
+            let header = ip.header();
+            let payload = header.total_len() as usize - header.slice().len();
+            let (src, dst) = (header.source_addr().into(), header.destination_addr().into());
+            (src, dst, Some(header.identification()), payload)
+        }
+        LaxNetSlice::Ipv6(ip) => {
+            let header = ip.header();
+            let payload = header.payload_length() as usize;
+            (header.source_addr().into(), header.destination_addr().into(), None, payload)
+        }
+        LaxNetSlice::Arp(_) => return None,
+    };
+    let src = Endpoint { addr: Some(src), port: tcp.source_port() };
+    let dst = Endpoint { addr: Some(dst), port: tcp.destination_port() };
+    let header = Header {
+        seq: tcp.sequence_number(),
+        ack: tcp.acknowledgment_number(),
+        window: tcp.window_size(),
+        ack_flag: tcp.ack(),
+        syn: tcp.syn(),
+        fin: tcp.fin(),
+        rst: tcp.rst(),
+    };
+    let payload_len = (ip_payload - tcp.header_slice().len()) as u32;
+    // Ethernet pads short frames; the padding is no payload.
+    let payload = &tcp.payload()[..tcp.payload().len().min(payload_len as usize)];
+    let stream = streams.number(src, dst, &header);
+    Some(Segment {
+        frame,
+        layer: 0,
+        stream,
+        time,
+        src,
+        dst,
+        tcp: header,
+        payload_len,
+        payload,
+        ip_id,
+    })
+}
+
+/// Numbers streams as Wireshark does: by addresses and ports, with a new number where a SYN
+/// with another sequence number uses them again.
+#[derive(Default)]
+struct StreamNumbers {
+    known: HashMap<(Endpoint, Endpoint), (u32, Option<u32>)>,
+    count: u32,
+}
+
+impl StreamNumbers {
+    fn number(&mut self, src: Endpoint, dst: Endpoint, tcp: &Header) -> u32 {
+        let key =
+            if (src.addr, src.port) < (dst.addr, dst.port) { (src, dst) } else { (dst, src) };
+        let isn = (tcp.syn && !tcp.ack_flag).then_some(tcp.seq);
+        match self.known.get(&key) {
+            Some(&(number, known)) if isn.is_none() || isn == known => number,
+            _ => {
+                let number = self.count;
+                self.count += 1;
+                self.known.insert(key, (number, isn));
+                number
+            }
+        }
+    }
+}
+
+/// Reads an error log into a session, in pieces as the boundary does.
+pub fn read_log(session: &mut Session, path: &Path) {
+    let bytes = std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    session.begin_error_log(&path.to_string_lossy());
+    for piece in bytes.chunks(4096) {
+        session.error_log_bytes(piece).expect("log bytes");
+    }
+    session.end_error_log().expect("a usable log");
+}
