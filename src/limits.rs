@@ -16,3 +16,6 @@ pub const LOG_LINE: usize = 16 * 1024;
 
 /// Entries about the end of a connection that are kept of all logs together.
 pub const LOG_ENTRIES: usize = 8_000_000;
+
+/// Notices of one session: more than there are ways to misspell a setting or a path.
+pub const NOTICES: usize = 16;
