@@ -84,6 +84,7 @@ fn glue() -> Result<(), String> {
     let wireshark = pkg_config::Config::new()
         .cargo_metadata(false)
         .env_metadata(true)
+        .print_system_cflags(false)
         .probe("wireshark")
         .map_err(|error| match error {
             pkg_config::Error::Command { .. } => {
@@ -136,6 +137,6 @@ fn glue() -> Result<(), String> {
 fn c_compiler() -> cc::Build {
     let strict = ["CI", "RSTDIAG_WERROR"].iter().any(|name| env::var_os(name).is_some());
     let mut compiler = cc::Build::new();
-    compiler.std("c11").flag("-Wall").flag("-Wextra").warnings_into_errors(strict);
+    compiler.std("c11").warnings(true).extra_warnings(true).warnings_into_errors(strict);
     compiler
 }
