@@ -278,5 +278,6 @@ rstdiag_tell(const char *text)
         return;
     char *kept = wmem_strdup(wmem_epan_scope(), text);
     wmem_map_insert(told, kept, kept);
-    ws_warning("%s", text);
+    /* Not ws_warning, which would name a line of ours: the sentence is for the user. */
+    ws_log(WS_LOG_DOMAIN, LOG_LEVEL_WARNING, "%s", text);
 }

@@ -53,10 +53,13 @@ impl Handle {
         if self.fed {
             return Err(Failure::TooLate);
         }
-        let text = String::from_utf8_lossy(value);
+        // No setting but the path understands anything else than UTF-8.
+        let text = || {
+            std::str::from_utf8(value).map_or_else(|_| convert::escaped(value), str::to_owned)
+        };
         let set = match option {
-            abi::RSTDIAG_OPTION_TIME_ZONE => self.core.set_time_zone(&text),
-            abi::RSTDIAG_OPTION_WINDOW => self.core.set_window(&text),
+            abi::RSTDIAG_OPTION_TIME_ZONE => self.core.set_time_zone(&text()),
+            abi::RSTDIAG_OPTION_WINDOW => self.core.set_window(&text()),
             abi::RSTDIAG_OPTION_ERROR_LOG => {
                 self.error_log = value.to_vec();
                 Ok(())
