@@ -111,8 +111,9 @@ fn glue() -> Result<(), String> {
 
     let mut compiler = c_compiler();
     for path in &wireshark.include_paths {
-        // As system headers: warnings in them are not ours to mend.
-        compiler.flag("-isystem").flag(path);
+        // As system headers, whose warnings are not ours to mend, and behind the compiler's own:
+        // with a Wireshark of another system these paths hold that system's libc as well.
+        compiler.flag("-idirafter").flag(path);
     }
     compiler
         .files(["wireshark/register.c", "wireshark/extract.c", "wireshark/present.c"])
