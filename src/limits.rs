@@ -64,3 +64,6 @@ pub const ALIGNMENT: usize = 4_000_000;
 /// Seconds before an entry "no answer" in which the SYN may have been sent: Linux gives up
 /// after 127.
 pub const SILENCE: i64 = 130;
+
+/// Notices of one session: more than there are ways to misspell a setting or a path.
+pub const NOTICES: usize = 16;

@@ -27,6 +27,17 @@ pub enum Leg {
     Unknown,
 }
 
+impl Leg {
+    /// The word of the public interface for this leg.
+    pub fn word(self) -> &'static str {
+        match self {
+            Leg::Client => "client",
+            Leg::Upstream => "upstream",
+            Leg::Unknown => "unknown",
+        }
+    }
+}
+
 /// Who ended the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum By {
