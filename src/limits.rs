@@ -16,3 +16,11 @@ pub const LOG_LINE: usize = 16 * 1024;
 
 /// Entries about the end of a connection that are kept of all logs together.
 pub const LOG_ENTRIES: usize = 8_000_000;
+
+/// Places in one log line at which the context of an entry may begin. A client can put as many
+/// into a URI as fit it, and each costs a look at the rest of the line; an honest line has one.
+pub const LOG_CONTEXTS: usize = 32;
+
+/// Quotation marks of one quoted part that may be the closing one. Only a client that puts the
+/// words of the log's own grammar into its request needs more than one.
+pub const LOG_QUOTES: usize = 16;

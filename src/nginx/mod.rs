@@ -1,2 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! What nginx logged: byte parsers without I/O, and the tables of what its messages mean.
+//!
+//! ```text
+//! bytes of a file --> reader --line--> error_log --entry--> message --> End
+//! ```
+//!
+//! [`reader`] splits a file into lines and passes over those that cannot be about the end of a
+//! connection, [`error_log`] takes a line apart, and [`message`] says what happened to which of
+//! nginx's two connections. Nothing here knows packets.
+
+pub mod error_log;
+pub mod message;
+pub mod reader;
