@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Reads an error log that comes in pieces, and yields the entries about ends of connections.
+//!
+//! Most lines of a log are about something else, so no line is taken apart unless its message
+//! begins as one of the message table does. Where the message begins is known from the line's
+//! first few dozen bytes, so the rest of a line is only searched for its end. That is faster
+//! than to search all of it for the texts of the table, whose words ("client", "upstream")
+//! stand in every line, and a URI that holds such a text costs nothing.
+
+use memchr::{memchr, memchr_iter};
+
+use super::error_log::{self, ErrorEntry};
+use super::message::{self, End};
+use crate::limits;
+
+/// A line about the end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct LineRef<'a> {
+    /// Its number in the file, from 1.
+    pub number: u64,
+    /// The line as it stands in the file, without its line end.
+    pub raw: &'a [u8],
+    /// The line taken apart.
+    pub entry: ErrorEntry<'a>,
+    /// What it says about the end of a connection.
+    pub end: End<'a>,
+}
+
+/// What a log held. Numbers of lines, unless they say otherwise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// All lines, one without line end at the end of the file included.
+    pub lines: u64,
+    /// Lines that begin an entry; the others continue one, or nginx did not write them.
+    pub entries: u64,
+    /// Entries that were taken apart, because their message begins as one of the table does.
+    pub parsed: u64,
+    /// Entries that are about the end of a connection.
+    pub ends: u64,
+    /// Entries with such a message that nginx cannot have written as they stand.
+    pub malformed: u64,
+    /// Lines before the first entry that hold one further on: something was put before it.
+    pub prefixed: u64,
+    /// Lines longer than [`limits::LOG_LINE`], which were passed over.
+    pub overlong: u64,
+    /// NUL bytes. A few may come from a client; many tell that this is no text.
+    pub nuls: u64,
+}
+
+impl Counts {
+    /// What is odd about the file as a whole, to be put after its name; `None` if nothing is.
+    pub fn complaint(&self) -> Option<&'static str> {
+        let binary = self.nuls > self.bytes / 64;
+        let foreign = self.entries == 0;
+        [
+            (self.bytes == 0, "is empty"),
+            (foreign && binary, "holds no text: is it compressed or damaged?"),
+            (
+                foreign && self.prefixed > 0,
+                "holds no line that begins with nginx's time: cut off what stands before it",
+            ),
+            (foreign, "holds no line that nginx writes: is it an error log?"),
+            (
+                self.malformed > 0 && self.ends == 0,
+                "holds no entry about a connection that can be understood: was it edited?",
+            ),
+        ]
+        .into_iter()
+        .find_map(|(odd, words)| odd.then_some(words))
+    }
+}
+
+/// Takes a log in pieces, cut anywhere, and gives its entries about ends of connections to a
+/// sink, in order.
+///
+/// It holds on to one unfinished line of at most [`limits::LOG_LINE`] bytes, and to nothing
+/// else. The same bytes give the same result in whatever pieces they come.
+#[derive(Debug, Default)]
+pub struct ErrorLogReader {
+    /// The beginning of a line that is not finished.
+    carry: Vec<u8>,
+    /// That line is longer than what is kept of it.
+    overlong: bool,
+    counts: Counts,
+}
+
+impl ErrorLogReader {
+    /// A reader at the beginning of a file.
+    pub fn new() -> ErrorLogReader {
+        ErrorLogReader::default()
+    }
+
+    /// What was found so far.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Takes the next bytes of the file.
+    pub fn push(&mut self, bytes: &[u8], sink: &mut impl FnMut(LineRef<'_>)) {
+        self.counts.bytes += bytes.len() as u64;
+        self.counts.nuls += memchr_iter(0, bytes).count() as u64;
+        let mut rest = bytes;
+        if !self.carry.is_empty() {
+            let Some((head, tail)) = split_after_line(rest) else {
+                self.keep(rest);
+                return;
+            };
+            self.keep(head);
+            self.end_line(sink);
+            rest = tail;
+        }
+        while let Some((line, tail)) = split_after_line(rest) {
+            self.line(line.strip_suffix(b"\n").unwrap_or(line), sink);
+            rest = tail;
+        }
+        self.keep(rest);
+    }
+
+    /// Ends the file: its last line needs no line end.
+    pub fn finish(&mut self, sink: &mut impl FnMut(LineRef<'_>)) -> Counts {
+        if !self.carry.is_empty() {
+            self.end_line(sink);
+        }
+        self.counts
+    }
+
+    /// Adds to the unfinished line, as far as a line may go.
+    fn keep(&mut self, bytes: &[u8]) {
+        let text = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+        let room = limits::LOG_LINE.saturating_sub(self.carry.len());
+        self.overlong |= text.len() > room;
+        self.carry.extend_from_slice(text.get(..room).unwrap_or(text));
+    }
+
+    /// The unfinished line is finished.
+    fn end_line(&mut self, sink: &mut impl FnMut(LineRef<'_>)) {
+        let line = std::mem::take(&mut self.carry);
+        if std::mem::take(&mut self.overlong) {
+            self.pass_over();
+        } else {
+            self.line(&line, sink);
+        }
+        self.carry = line;
+        self.carry.clear();
+    }
+
+    /// A line that is too long for nginx.
+    fn pass_over(&mut self) {
+        self.counts.lines += 1;
+        self.counts.overlong += 1;
+    }
+
+    /// Takes one whole line.
+    fn line(&mut self, raw: &[u8], sink: &mut impl FnMut(LineRef<'_>)) {
+        if raw.len() > limits::LOG_LINE {
+            return self.pass_over();
+        }
+        self.counts.lines += 1;
+        let Some(message) = error_log::skip_header(raw) else {
+            self.counts.prefixed += u64::from(self.counts.entries == 0 && holds_entry(raw));
+            return;
+        };
+        self.counts.entries += 1;
+        if message::may_be_end(message) {
+            self.entry(raw, sink);
+        }
+    }
+
+    /// Takes an entry whose message begins as one of the table does.
+    fn entry(&mut self, raw: &[u8], sink: &mut impl FnMut(LineRef<'_>)) {
+        let Ok(entry) = error_log::parse(raw) else {
+            self.counts.malformed += 1;
+            return;
+        };
+        self.counts.parsed += 1;
+        if let Some(end) = message::classify(&entry) {
+            self.counts.ends += 1;
+            sink(LineRef { number: self.counts.lines, raw, entry, end });
+        }
+    }
+}
+
+/// Whether an entry begins within the line, behind what syslog or a container runtime put
+/// there.
+fn holds_entry(line: &[u8]) -> bool {
+    const TIME: usize = "YYYY/MM/DD HH:MM:SS ".len();
+    memchr_iter(b'[', line)
+        .take(8)
+        .filter_map(|at| line.get(at.checked_sub(TIME)?..))
+        .any(error_log::starts_entry)
+}
+
+/// The first line with its end, and what follows it; `None` if it has no end.
+fn split_after_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    bytes.split_at_checked(memchr(b'\n', bytes)? + 1)
+}
