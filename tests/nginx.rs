@@ -12,7 +12,7 @@ use std::collections::HashSet;
 use rstdiag::nginx::error_log::{
     self, ErrorEntry, Level, ParseError, Peer, RequestLine, Upstream,
 };
-use rstdiag::nginx::message::{self, Action, Shows, ROWS};
+use rstdiag::nginx::message::{self, Action, Shows, Text, ROWS};
 use rstdiag::nginx::reader::{Counts, ErrorLogReader};
 use rstdiag::{limits, time::LogTime};
 use serde::Deserialize;
@@ -285,7 +285,7 @@ fn entries_tell_how_which_connection_ended() {
 }
 
 #[test]
-fn every_row_and_every_action_has_a_case() {
+fn every_row_text_and_action_has_a_case() {
     let lines: Vec<_> = ends().iter().map(EndCase::line).collect();
     let entries: Vec<_> = lines.iter().map(|l| error_log::parse(l).expect("parses")).collect();
     let used: HashSet<*const message::Row> = entries
@@ -296,9 +296,16 @@ fn every_row_and_every_action_has_a_case() {
     for row in ROWS.iter().filter(|row| row.shows != Shows::Stays) {
         assert!(used.contains(&std::ptr::from_ref(row)), "{}: {}", row.name, row.means);
     }
-    let texts = entries.iter().map(|entry| entry.message);
-    let texts: HashSet<_> = texts.filter(|text| message::may_be_end(text)).collect();
-    assert!(texts.len() > 40, "the cases hold few different messages");
+    for text in ROWS.iter().flat_map(|row| row.texts) {
+        let used = |message: &[u8]| match *text {
+            Text::Is(whole) => message == whole.as_bytes(),
+            Text::Starts(start) => message.starts_with(start.as_bytes()),
+            Text::Around(start, end) => {
+                message.starts_with(start.as_bytes()) && message.ends_with(end.as_bytes())
+            }
+        };
+        assert!(entries.iter().any(|entry| used(entry.message)), "no case is about {text:?}");
+    }
     let seen: HashSet<Action> =
         entries.iter().filter_map(|entry| Action::of(entry.action?)).collect();
     for (action, text) in Action::all() {
@@ -437,6 +444,23 @@ fn the_longest_line_is_still_read() {
             let pieces: Vec<&[u8]> = log.as_bytes().chunks(1000).collect();
             assert_eq!(summary(&pieces), whole);
         }
+    }
+}
+
+#[test]
+fn a_byte_order_mark_hides_nothing() {
+    let log = format!("\u{feff}{RESET}\n{RESET}");
+    let whole = summary(&[log.as_bytes()]);
+    assert_eq!((whole.1.entries, whole.1.ends), (2, 2));
+    let pieces: Vec<&[u8]> = log.as_bytes().chunks(2).collect();
+    assert_eq!(summary(&pieces), whole);
+}
+
+#[test]
+fn a_log_without_info_says_nothing_about_clients() {
+    let error = RESET.replace("[info]", "[error]");
+    for (log, lacks) in [(RESET, false), (&error, true), ("", false)] {
+        assert_eq!(summary(&[log.as_bytes()]).1.may_lack_clients(), lacks, "{log}");
     }
 }
 
