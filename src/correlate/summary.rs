@@ -76,7 +76,7 @@ fn close(verdict: &Verdict<'_>) -> String {
         Close::HalfClose => format!("{who} closed its direction {moment}, and {peer} sent on"),
         _ => format!("{who} sent a FIN {moment}, and {peer} sent none"),
     };
-    if closing.piggybacked {
+    if closing.piggybacked == Some(true) {
         let _ = match (closing.by, verdict.request()) {
             (Side::Client, Some(request)) => {
                 write!(out, " (the FIN rides on {})", shortened(request))

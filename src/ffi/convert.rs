@@ -141,7 +141,7 @@ const OF_STREAM: &[(abi::rstdiag_field, fn(&Verdict<'_>, &mut Put<'_>))] = &[
     (abi::RSTDIAG_FIELD_CLOSE, |v, put| put.text(v.close().word())),
     (abi::RSTDIAG_FIELD_CLOSE_BY, |v, put| put.texts(v.closing().map(|close| close.by.word()))),
     (abi::RSTDIAG_FIELD_CLOSE_FRAME, |v, put| put.numbers(v.closing().map(|close| close.at.frame))),
-    (abi::RSTDIAG_FIELD_CLOSE_PIGGYBACKED, |v, put| put.numbers(v.closing().map(|close| close.piggybacked))),
+    (abi::RSTDIAG_FIELD_CLOSE_PIGGYBACKED, |v, put| put.numbers(v.closing().and_then(|close| close.piggybacked))),
     (abi::RSTDIAG_FIELD_RESET_BY, |v, put| put.texts(v.resets().map(|resets| resets.by.word()))),
     (abi::RSTDIAG_FIELD_RESET_FRAME, |v, put| put.numbers(v.resets().map(|resets| resets.at.frame))),
     (abi::RSTDIAG_FIELD_RESET_COUNT, |v, put| put.numbers(v.resets().map(|resets| resets.count))),

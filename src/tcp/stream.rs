@@ -99,8 +99,8 @@ pub struct Closing {
     pub at: Mark,
     /// Who sent it.
     pub by: Side,
-    /// It carried data as well.
-    pub piggybacked: bool,
+    /// Whether a FIN carried data as well; `None` for a RST.
+    pub piggybacked: Option<bool>,
     /// How far the exchange had come.
     pub stage: Phase,
     /// Nanoseconds since the last segment that brought data, if any did.
@@ -494,12 +494,12 @@ impl Stream {
             return;
         }
         self.acknowledged |= !segment.tcp.syn;
-        let peer = side.peer();
+        let (peer, mid_stream) = (side.peer(), self.mid_stream());
         let half = &mut self.halves[peer as usize];
         half.start_at(segment.tcp.ack);
         half.acknowledge(half.position(segment.tcp.ack));
         let before = half.next();
-        half.mind_holes(&mut |at, piece| hand_on(&mut self.app, peer, at, piece));
+        half.mind_holes(&mut |at, piece| hand_on(&mut self.app, mid_stream, peer, at, piece));
         self.note_late(peer, before);
         if self.acks_fin(peer) && segment.payload_len == 0 && !segment.tcp.fin {
             self.fin_acked_apart |= self.fins[side as usize].is_none();
@@ -516,12 +516,12 @@ impl Stream {
         if segment.payload_len == 0 {
             return;
         }
-        self.recognize(side, segment.payload);
+        let mid_stream = self.mid_stream();
         let half = &mut self.halves[side as usize];
         let start = half.position(segment.tcp.seq.wrapping_add(u32::from(segment.tcp.syn)));
         let before = half.next();
         let fresh = half.take(start, segment.payload_len, segment.payload, &mut |at, piece| {
-            hand_on(&mut self.app, side, at, piece)
+            hand_on(&mut self.app, mid_stream, side, at, piece)
         });
         if !fresh {
             return;
@@ -534,32 +534,11 @@ impl Stream {
         self.note_late(side, before);
     }
 
-    /// Decides by the first payload what is spoken on this connection.
-    fn recognize(&mut self, side: Side, payload: &[u8]) {
-        if !matches!(self.app, App::Undecided) {
-            return;
-        }
-        let from_client = side == Side::Client;
-        self.app = if from_client && tls::starts(payload) && !self.mid_stream() {
-            App::Tls(Box::default())
-        } else if self.mid_stream() && tls::continues(payload) {
-            App::Tls(Box::new(Tls::mid_stream()))
-        } else if self.mid_stream() {
-            App::Http(Box::new(Http::mid_stream()))
-        } else if from_client && http::may_start_request(payload)
-            || !from_client && http::starts_response(payload)
-        {
-            App::Http(Box::default())
-        } else {
-            App::Other(Bursts::default())
-        };
-    }
-
     /// Takes a side's first FIN.
     fn finish(&mut self, side: Side, segment: &Segment<'_>) {
-        let peer = side.peer();
+        let (peer, mid_stream) = (side.peer(), self.mid_stream());
         let half = &mut self.halves[side as usize];
-        half.pass_holes(&mut |at, piece| hand_on(&mut self.app, side, at, piece));
+        half.pass_holes(&mut |at, piece| hand_on(&mut self.app, mid_stream, side, at, piece));
         let syn = u32::from(segment.tcp.syn);
         let start = half.position(segment.tcp.seq.wrapping_add(syn));
         let end = start + i64::from(segment.payload_len);
@@ -587,11 +566,11 @@ impl Stream {
             resets.count += u32::from(!copy);
             return;
         }
-        let peer = side.peer();
+        let (peer, mid_stream) = (side.peer(), self.mid_stream());
         self.stop_at_reset(side, segment);
         for side in [side, peer] {
             let half = &mut self.halves[side as usize];
-            half.pass_holes(&mut |at, piece| hand_on(&mut self.app, side, at, piece));
+            half.pass_holes(&mut |at, piece| hand_on(&mut self.app, mid_stream, side, at, piece));
         }
         let torn_down = self.fins.iter().any(Option::is_some);
         let text = segment.payload;
@@ -633,7 +612,7 @@ impl Stream {
         self.closing = Some(Closing {
             at: Mark { frame: segment.frame, time: segment.time },
             by: side,
-            piggybacked: segment.tcp.fin && !segment.tcp.rst && segment.payload_len > 0,
+            piggybacked: (!segment.tcp.rst).then_some(segment.payload_len > 0),
             stage: self.stage(segment.time),
             idle: self.last_data.map(|last| segment.time.since(last)),
             seen: self.progress(),
@@ -667,7 +646,10 @@ impl Stream {
     }
 }
 
-fn hand_on(app: &mut App, side: Side, at: i64, piece: Piece<'_>) {
+fn hand_on(app: &mut App, mid_stream: bool, side: Side, at: i64, piece: Piece<'_>) {
+    if matches!(app, App::Undecided) {
+        *app = recognize(mid_stream, side, piece);
+    }
     match (app, side) {
         (App::Http(http), Side::Client) => http.client(piece),
         (App::Http(http), Side::Server) => http.server(at, piece),
@@ -679,8 +661,21 @@ fn hand_on(app: &mut App, side: Side, at: i64, piece: Piece<'_>) {
                 Piece::Missing(count) => count,
             },
         ),
-        // The first payload decides; bytes that the capture lacks before it say nothing.
         (App::Undecided, _) => {}
+    }
+}
+
+/// Decides by the first bytes of a connection what is spoken on it.
+fn recognize(mid_stream: bool, side: Side, piece: Piece<'_>) -> App {
+    // Without its first bytes, it is whatever is recognized first.
+    let Piece::Data(bytes) = piece else { return App::Http(Box::new(Http::mid_stream())) };
+    match (mid_stream, side) {
+        (true, _) if tls::continues(bytes) => App::Tls(Box::new(Tls::mid_stream())),
+        (true, _) => App::Http(Box::new(Http::mid_stream())),
+        (false, Side::Client) if tls::starts(bytes) => App::Tls(Box::default()),
+        (false, Side::Client) if http::may_start_request(bytes) => App::Http(Box::default()),
+        (false, Side::Server) if http::starts_response(bytes) => App::Http(Box::default()),
+        _ => App::Other(Bursts::default()),
     }
 }
 
