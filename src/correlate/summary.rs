@@ -55,7 +55,9 @@ fn reset(verdict: &Verdict<'_>, by: Side) -> String {
             format!("{who} refused the connection with a RST in answer to the SYN")
         }
         (Phase::Handshake, Side::Client, true) => {
-            format!("{who} reset the connection in the handshake, after the SYN-ACK of the {peer}")
+            format!(
+                "{who} reset the connection in the handshake, after the SYN-ACK of the {peer}"
+            )
         }
         (Phase::Teardown, ..) => {
             let (Some(closing), Some(resets)) = (verdict.closing(), verdict.resets()) else {

@@ -328,7 +328,8 @@ mod tests {
     use crate::session::{Session, When};
     use crate::tcp::segment::Header;
 
-    const LOG: &[u8] = b"2026/01/01 00:00:00 [info] 7#7: *18446744073709551615 client timed out \
+    const LOG: &[u8] =
+        b"2026/01/01 00:00:00 [info] 7#7: *18446744073709551615 client timed out \
         (110: \xff\tx) while waiting for request, client: 192.0.2.1, server: 0.0.0.0:80\n\
         2026/01/01 00:00:00 [info] 7#7: *18446744073709551615 client timed out \
         (110: x) while waiting for request, client: 192.0.2.1, server: 0.0.0.0:80\n";

@@ -570,7 +570,9 @@ impl Stream {
         self.stop_at_reset(side, segment);
         for side in [side, peer] {
             let half = &mut self.halves[side as usize];
-            half.pass_holes(&mut |at, piece| hand_on(&mut self.app, mid_stream, side, at, piece));
+            half.pass_holes(&mut |at, piece| {
+                hand_on(&mut self.app, mid_stream, side, at, piece)
+            });
         }
         let torn_down = self.fins.iter().any(Option::is_some);
         let text = segment.payload;

@@ -4,6 +4,10 @@
 //! It stands for Wireshark in tests: the same segments have to give the same verdicts. What
 //! Wireshark numbers (frames, TCP streams) is numbered here by the same rules.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+// Each test program uses a part of this.
+#![allow(dead_code)]
+
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
@@ -14,6 +18,13 @@ use pcap_file::DataLink;
 use rstdiag::session::Session;
 use rstdiag::tcp::segment::{Endpoint, Header, Segment};
 use rstdiag::time::CaptureTime;
+
+#[cfg(feature = "wireshark")]
+pub mod found;
+#[cfg(feature = "wireshark")]
+pub mod host;
+#[cfg(feature = "wireshark")]
+pub mod truth;
 
 /// Feeds a pcap file to a session.
 pub fn replay(session: &mut Session, path: &Path) {
