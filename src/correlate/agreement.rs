@@ -5,7 +5,7 @@ use crate::nginx::message::{Action, End, Leg, Shows};
 use crate::tcp::phase::Phase::{self, *};
 
 /// A set of phases.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Phases(u16);
 
 impl Phases {

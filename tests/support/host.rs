@@ -38,10 +38,18 @@ pub fn host() -> &'static Host {
     })
 }
 
-/// A new folder that any user can read.
+/// A new folder that any user can read. It is left for whoever looks into a failure; those of
+/// programs that have ended go away with the next one.
 pub fn readable_dir(name: &str) -> PathBuf {
-    let dir = std::env::temp_dir().join(format!("rstdiag-{name}-{}", std::process::id()));
-    let _ = fs::remove_dir_all(&dir);
+    let prefix = format!("rstdiag-{name}-");
+    for entry in fs::read_dir(std::env::temp_dir()).unwrap().flatten() {
+        let file = entry.file_name().into_string().unwrap_or_default();
+        let process = file.strip_prefix(&prefix).and_then(|pid| pid.parse::<u32>().ok());
+        if process.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+    let dir = std::env::temp_dir().join(format!("{prefix}{}", std::process::id()));
     fs::create_dir_all(&dir).unwrap();
     open_up(&dir);
     dir
@@ -84,18 +92,26 @@ fn version() -> String {
 }
 
 impl Host {
-    /// Runs a program of the host.
-    pub fn run(&self, program: &str, args: &[&str], input: &str) -> Output {
+    /// A call of a program of the host, with the plugin or with none at all.
+    pub fn command(&self, program: &str, args: &[&str], plugin: bool) -> Command {
         let mut command = Command::new("setpriv");
         if is_root() {
             command.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"]);
         }
-        let mut child = command
+        let plugins = if plugin { "plugins" } else { "no-plugins" };
+        command
             .arg(program)
             .args(args)
-            .env("WIRESHARK_PLUGIN_DIR", self.dir.join("plugins"))
+            .env("WIRESHARK_PLUGIN_DIR", self.dir.join(plugins))
             .env("HOME", self.dir.join("home"))
-            .env("TZ", "UTC")
+            .env("TZ", "UTC");
+        command
+    }
+
+    /// Runs a program of the host.
+    pub fn run(&self, program: &str, args: &[&str], input: &str) -> Output {
+        let mut child = self
+            .command(program, args, true)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
