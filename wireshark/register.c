@@ -57,7 +57,7 @@ static uint32_t
 collect(packet_info *pinfo, proto_tree *tree)
 {
     rstdiag_layers layers;
-    if (!rstdiag_extract_layers(tree, &layers))
+    if (!rstdiag_extract_layers(pinfo, tree, &layers))
         return 0;
     uint32_t fed = 0;
     for (unsigned index = 0; index < layers.streams->len && !state.quiet; index++) {

@@ -64,19 +64,19 @@ extern expert_field rstdiag_ei_defect;
 /* The TCP headers of one frame, as the host shows them. */
 typedef struct rstdiag_layers {
     const GPtrArray *streams; /* items of tcp.stream */
-    const GPtrArray *lengths; /* items of tcp.len, or NULL */
+    unsigned segments;        /* how many of the frame's TCP headers are segments; the others
+                                 are quoted, as in ICMP errors */
 } rstdiag_layers;
 
-/* Asks the host to keep the fields that are read here for the post-dissector. */
+/* Asks the host to keep the field that is read here for the post-dissector. */
 void rstdiag_extract_want(dissector_handle_t postdissector);
 
 /* Finds the TCP headers of a frame that is dissected for the first time; false for none. */
-bool rstdiag_extract_layers(proto_tree *tree, rstdiag_layers *layers);
+bool rstdiag_extract_layers(packet_info *pinfo, proto_tree *tree, rstdiag_layers *layers);
 
 /*
- * Makes a segment of the TCP header at an index of layers->streams; false where it is none, as
- * for a header that an ICMP error quotes. segment->layer is left 0. What it points to belongs
- * to the frame.
+ * Makes a segment of the TCP header at an index of layers->streams; false where it is none.
+ * segment->layer is left 0. What it points to belongs to the frame.
  */
 bool rstdiag_extract(const rstdiag_layers *layers, unsigned index, packet_info *pinfo,
                      rstdiag_segment *segment);

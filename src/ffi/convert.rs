@@ -130,9 +130,12 @@ pub(super) type Wanted = [u8; FIELDS];
 /// Every field.
 pub(super) const EVERY_FIELD: Wanted = [1; FIELDS];
 
+/// Puts the values that one field has in a verdict.
+type OfStream = fn(&Verdict<'_>, &mut Put<'_>);
+
 /// How each field of a stream is taken from its verdict, in the order of display.
 #[rustfmt::skip]
-const OF_STREAM: &[(abi::rstdiag_field, fn(&Verdict<'_>, &mut Put<'_>))] = &[
+const OF_STREAM: &[(abi::rstdiag_field, OfStream)] = &[
     (abi::RSTDIAG_FIELD_SUMMARY, |v, put| put.text(v.summary())),
     (abi::RSTDIAG_FIELD_SEVERITY, |v, put| put.text(v.severity().word())),
     (abi::RSTDIAG_FIELD_PHASE, |v, put| put.texts(v.phase().map(|phase| phase.word()))),
@@ -165,9 +168,12 @@ const OF_STREAM: &[(abi::rstdiag_field, fn(&Verdict<'_>, &mut Put<'_>))] = &[
 /// An entry of a verdict and how it was matched.
 type Logged<'a> = (Entry<'a>, &'a Match);
 
+/// Puts the values that one field has in a log entry.
+type OfEntry = fn(&Logged<'_>, &mut Put<'_>);
+
 /// How each field of a log entry is taken from it, in the order of display.
 #[rustfmt::skip]
-const OF_ENTRY: &[(abi::rstdiag_field, fn(&Logged<'_>, &mut Put<'_>))] = &[
+const OF_ENTRY: &[(abi::rstdiag_field, OfEntry)] = &[
     (abi::RSTDIAG_FIELD_LOG, |(e, _), put| put.text(e.raw)),
     (abi::RSTDIAG_FIELD_LOG_KIND, |_, put| put.text("error")),
     (abi::RSTDIAG_FIELD_LOG_FILE, |(e, _), put| put.text(e.file)),
@@ -212,10 +218,10 @@ impl Values {
     ) -> Result<(), Failure> {
         self.values.clear();
         self.text.clear();
-        self.group(0, OF_STREAM, verdict, wanted);
+        self.group(0, OF_STREAM, wanted, |row, put| row(verdict, put));
         if OF_ENTRY.iter().any(|&(field, _)| wanted[field as usize] != 0) {
             for (group, entry) in (1..).zip(verdict.entries()) {
-                self.group(group, OF_ENTRY, &entry, wanted);
+                self.group(group, OF_ENTRY, wanted, |row, put| row(&entry, put));
             }
         }
         if u32::try_from(self.text.len()).is_err() {
@@ -228,13 +234,13 @@ impl Values {
     fn group<T>(
         &mut self,
         group: u32,
-        table: &[(abi::rstdiag_field, fn(&T, &mut Put<'_>))],
-        from: &T,
+        table: &[(abi::rstdiag_field, T)],
         wanted: &Wanted,
+        extract: impl Fn(&T, &mut Put<'_>),
     ) {
-        for &(field, extract) in table {
-            if wanted[field as usize] != 0 {
-                extract(from, &mut Put { into: self, field, group });
+        for (field, row) in table {
+            if wanted[*field as usize] != 0 {
+                extract(row, &mut Put { into: self, field: *field, group });
             }
         }
     }
