@@ -11,7 +11,7 @@ mod traffic;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rstdiag::session::{Session, When};
