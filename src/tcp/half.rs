@@ -51,6 +51,7 @@ pub struct Half {
     pending_bytes: usize,
     /// Segments of the stream since the peer acknowledged bytes that the capture lacks.
     hole_age: u8,
+    /// What the capture lacks of this direction.
     pub losses: Losses,
 }
 
