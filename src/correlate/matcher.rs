@@ -226,6 +226,12 @@ impl Matcher {
                 };
                 for event in events.find(kind, request(leg, kept), written.plus(-before), to) {
                     let Some(stream) = get(streams, event.stream) else { continue };
+                    // An end that was noted while the capture was being read may have turned
+                    // out to be none.
+                    let end = (kind, event.time);
+                    if kind != Kind::Silence && ends(stream).all(|other| other != end) {
+                        continue;
+                    }
                     let Some((evidence, weight)) = weigh(kept, leg, kind, event.time, stream)
                     else {
                         continue;
@@ -265,7 +271,8 @@ fn get(streams: &Streams, number: u32) -> Option<&Stream> {
 /// What ended on a stream, and when.
 fn ends(stream: &Stream) -> impl Iterator<Item = (Kind, CaptureTime)> {
     let fin = |side| stream.fin(side).map(|fin| (Kind::Fin(side), fin.time));
-    let reset = stream.resets().map(|resets| (Kind::Reset(resets.by), resets.at.time));
+    let reset =
+        stream.effective_resets().map(|resets| (Kind::Reset(resets.by), resets.at.time));
     [fin(Side::Client), fin(Side::Server), reset].into_iter().flatten()
 }
 
