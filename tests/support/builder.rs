@@ -41,9 +41,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
-use etherparse::{
-    IpHeaders, IpNumber, Ipv4Header, Ipv6Header, PacketBuilder, TcpHeader,
-};
+use etherparse::{IpHeaders, IpNumber, Ipv4Header, Ipv6Header, PacketBuilder, TcpHeader};
 use pcap_file::pcap::{PcapHeader, PcapPacket, PcapWriter};
 use pcap_file::TsResolution;
 
@@ -140,7 +138,8 @@ impl Capture {
 /// Writes frames as a pcap file.
 pub fn write(path: &Path, frames: &[Frame]) {
     let file = File::create(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    let header = PcapHeader { ts_resolution: TsResolution::NanoSecond, ..PcapHeader::default() };
+    let header =
+        PcapHeader { ts_resolution: TsResolution::NanoSecond, ..PcapHeader::default() };
     let mut writer = PcapWriter::with_header(file, header).expect("a pcap header");
     for Frame { time, bytes, wire_len } in frames {
         let time = Duration::from_nanos(*time as u64);
@@ -350,9 +349,9 @@ impl Player {
             own.id = own.id.wrapping_add(1).max(1);
             own.id
         });
-        if !line.has('R') {
+        if !line.has('R') && line.length() > 0 {
             own.next = own.next.max(end);
-            if !line.lost && line.length() > 0 {
+            if !line.lost {
                 peer.receive(seq, end);
             }
         }
@@ -399,7 +398,13 @@ fn tcp_header(line: &Line, ends: &[SocketAddr; 2], side: usize) -> TcpHeader {
     header
 }
 
-fn frame(ends: &[SocketAddr; 2], side: usize, tcp: TcpHeader, id: u16, payload: &[u8]) -> Vec<u8> {
+fn frame(
+    ends: &[SocketAddr; 2],
+    side: usize,
+    tcp: TcpHeader,
+    id: u16,
+    payload: &[u8],
+) -> Vec<u8> {
     let mac = |side: usize| [2, 0, 0, 0, 0, side as u8 + 1];
     let ip = match (ends[side].ip(), ends[1 - side].ip()) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => {
