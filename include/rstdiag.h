@@ -44,7 +44,7 @@ extern "C" {
 #define RSTDIAG_NOT_FOUND 1    /* nothing is known of what was asked for */
 #define RSTDIAG_E_NULL -1      /* a pointer that must not be NULL is NULL */
 #define RSTDIAG_E_ARGUMENT -2  /* a number or text is not understood */
-#define RSTDIAG_E_ORDER -3     /* a segment of an earlier frame than the last one */
+#define RSTDIAG_E_ORDER -3     /* a segment of an earlier frame, or an option after segments */
 #define RSTDIAG_E_LIMIT -4     /* a bound of the session would be exceeded */
 #define RSTDIAG_E_BUFFER -5    /* the caller's memory is too small; the needed size is told */
 #define RSTDIAG_E_HEADER -6    /* the bytes given as a TCP header are none */
@@ -209,8 +209,9 @@ int32_t rstdiag_session_new(rstdiag_session **out);
 void rstdiag_session_free(rstdiag_session *session);
 
 /*
- * Sets an option. To be called before the first segment. A value that is not understood leaves
- * the default, adds a notice, and is answered with RSTDIAG_E_ARGUMENT.
+ * Sets an option. To be called before the first segment; RSTDIAG_E_ORDER after it. A value that
+ * is not understood leaves the default, adds a notice, and is answered with
+ * RSTDIAG_E_ARGUMENT.
  */
 int32_t rstdiag_session_option(rstdiag_session *session, int32_t option, const uint8_t *value,
                                size_t value_len);

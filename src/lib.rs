@@ -24,3 +24,11 @@ pub mod nginx;
 pub mod session;
 pub mod tcp;
 pub mod time;
+
+#[allow(unsafe_code, missing_docs, non_camel_case_types, non_upper_case_globals, dead_code)]
+pub mod abi;
+#[allow(unsafe_code)]
+pub mod ffi;
+#[cfg(feature = "wireshark")]
+#[allow(unsafe_code)]
+pub mod plugin;

@@ -53,14 +53,17 @@ pub const LOG_QUOTES: usize = 16;
 /// each.
 pub const LOG_ENTRIES: usize = 2_000_000;
 
-/// Entries near one end that are weighed while the capture is still being read. Where more
-/// happens at once, the answer waits until all of it has been read.
-pub const NEIGHBOURS: usize = 256;
+/// Pairs of entries and streams near one end that are weighed while the capture is still being
+/// read. Where more happens at once, the answer waits until all of it has been read.
+pub const NEIGHBOURS: usize = 4096;
 
-/// Pairs of entries and streams whose order is worked out together, 16 bytes each. A group
-/// that is larger is decided without the help of order.
-pub const ALIGNMENT: usize = 4_000_000;
+/// Pairs of entries and streams that hang together and are weighed one by one, some 200 bytes
+/// each. Larger crowds are weighed as groups.
+pub const PAIRS: usize = 200_000;
 
 /// Seconds before an entry "no answer" in which the SYN may have been sent: Linux gives up
 /// after 127.
 pub const SILENCE: i64 = 130;
+
+/// Notices of one session: more than there are ways to misspell a setting or a path.
+pub const NOTICES: usize = 16;

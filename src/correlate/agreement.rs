@@ -5,7 +5,7 @@ use crate::nginx::message::{Action, End, Leg, Shows};
 use crate::tcp::phase::Phase::{self, *};
 
 /// A set of phases.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Phases(u16);
 
 impl Phases {
@@ -51,6 +51,10 @@ const SENDING: Phases =
 /// be on its way.
 const PASSING_ON: Phases = Phases::of(&[DuringRequest, AwaitingResponse, Teardown]);
 
+/// The client's connection while nginx reads the request's head. A bad head is answered before
+/// it is complete, and the rest of it read and dropped under the same action.
+const READING: Phases = Phases::of(&[DuringRequest, DuringResponse, AfterResponse, Teardown]);
+
 /// The upstream's connection from the request's first byte to the response's head. A kept-alive
 /// connection that the upstream closes at that moment was idle when its FIN or RST was sent.
 const ASKING: Phases = Phases::of(&[
@@ -68,8 +72,8 @@ const TABLE: &[(Action, Phases, Phases)] = &[
     (Action::WaitingForRequest, Phases::of(&[BeforeRequest]), Phases::ANY),
     (Action::ReadingProxyProtocol, Phases::of(&[BeforeRequest, DuringRequest]), Phases::ANY),
     (Action::SslHandshaking, Phases::of(&[BeforeRequest, TlsHandshake]), Phases::ANY),
-    (Action::ReadingRequestLine, Phases::of(&[DuringRequest]), Phases::ANY),
-    (Action::ReadingRequestHeaders, Phases::of(&[DuringRequest]), Phases::ANY),
+    (Action::ReadingRequestLine, READING, Phases::ANY),
+    (Action::ReadingRequestHeaders, READING, Phases::ANY),
     (
         Action::ReadingPipelinedRequestLine,
         Phases::of(&[DuringRequest, AfterResponse]),

@@ -8,7 +8,6 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::limits;
 use crate::time::CaptureTime;
 
 /// A unit fits a stream.
@@ -64,8 +63,8 @@ pub enum Decision {
 
 /// Nanoseconds that two packets have to lie apart for one process to take them in the order
 /// of the capture, and for several processes that race for them.
-const ONE_PROCESS: i64 = 10_000;
-const SEVERAL_PROCESSES: i64 = 1_000_000;
+pub(super) const ONE_PROCESS: i64 = 10_000;
+pub(super) const SEVERAL_PROCESSES: i64 = 1_000_000;
 
 /// Assigns units to streams.
 pub fn assign(edges: &[Edge]) -> Vec<Assigned> {
@@ -282,7 +281,7 @@ impl Ordered {
         streams.dedup();
         let one_process = units.windows(2).all(|two| two[0].0.process == two[1].0.process);
         let has_order = one_process || units.iter().all(|(place, _)| place.shared);
-        if !has_order || units.len().saturating_mul(streams.len()) > limits::ALIGNMENT {
+        if !has_order {
             return None;
         }
         let place = |of: &dyn Fn(usize) -> u32, count: usize| -> HashMap<u32, usize> {

@@ -34,13 +34,12 @@ pub struct Event {
 pub struct Events {
     by_request: HashMap<(Kind, Option<u64>), Series>,
     by_kind: HashMap<Kind, Series>,
-}
-
-#[derive(Debug, Default)]
-struct Series {
-    events: Vec<Event>,
+    /// An event came that is older than the one before it. Captures hold few of those.
     unsorted: bool,
 }
+
+/// Events in the order of time.
+type Series = Vec<Event>;
 
 impl Events {
     /// Adds what ended on a stream, save what it `had` seen end before.
@@ -66,13 +65,18 @@ impl Events {
     fn push(&mut self, kind: Kind, number: u32, stream: &Stream, time: CaptureTime) {
         let request = stream_request(stream);
         let event = Event { time, stream: number };
+        let by_kind = self.by_kind.entry(kind).or_default();
+        self.unsorted |= by_kind.last().is_some_and(|last| last.time > time);
+        by_kind.push(event);
         self.by_request.entry((kind, request)).or_default().push(event);
-        self.by_kind.entry(kind).or_default().push(event);
     }
 
     /// Brings the ends into the order of time.
     pub fn sort(&mut self) {
-        self.by_request.values_mut().chain(self.by_kind.values_mut()).for_each(Series::sort);
+        if std::mem::take(&mut self.unsorted) {
+            let all = self.by_request.values_mut().chain(self.by_kind.values_mut());
+            all.for_each(|series| series.sort_by_key(|event| event.time));
+        }
     }
 
     /// Ends of a kind between two instants, both included: of streams with this request or an
@@ -90,27 +94,14 @@ impl Events {
             }
             None => [self.by_kind.get(&kind), None],
         };
-        series.into_iter().flatten().flat_map(move |series| series.between(from, to)).copied()
+        series.into_iter().flatten().flat_map(move |series| between(series, from, to)).copied()
     }
 }
 
-impl Series {
-    fn push(&mut self, event: Event) {
-        self.unsorted |= self.events.last().is_some_and(|last| last.time > event.time);
-        self.events.push(event);
-    }
-
-    fn sort(&mut self) {
-        if std::mem::take(&mut self.unsorted) {
-            self.events.sort_by_key(|event| event.time);
-        }
-    }
-
-    fn between(&self, from: CaptureTime, to: CaptureTime) -> &[Event] {
-        let start = self.events.partition_point(|event| event.time < from);
-        let rest = &self.events[start..];
-        &rest[..rest.partition_point(|event| event.time <= to)]
-    }
+fn between(series: &[Event], from: CaptureTime, to: CaptureTime) -> &[Event] {
+    let start = series.partition_point(|event| event.time < from);
+    let rest = &series[start..];
+    &rest[..rest.partition_point(|event| event.time <= to)]
 }
 
 /// [`request_hash`] of the exchange that was open at a stream's end, else of the last one.

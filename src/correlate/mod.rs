@@ -3,8 +3,10 @@
 
 pub mod agreement;
 pub mod assign;
+mod crowd;
 pub mod events;
 pub mod evidence;
+pub mod fit;
 pub mod matcher;
 pub mod store;
 mod summary;

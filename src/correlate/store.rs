@@ -4,10 +4,12 @@
 //! An entry is kept as it stands in the file, and beside it what the matcher compares, in a
 //! shape that is cheap to compare: addresses as numbers, long texts as hashes.
 
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 
 use crate::correlate::agreement::{self, Phases};
+use crate::correlate::fit::legs;
 use crate::error::Error;
 use crate::limits;
 use crate::nginx::error_log::{self, ErrorEntry, Peer, RequestLine, Upstream};
@@ -26,12 +28,14 @@ pub struct Store {
     text: Vec<u8>,
     /// Entries that were not kept because there are too many.
     dropped: u64,
-    /// Entries in the order of time.
+    /// Entries in the order of time: all of them, and by the request of the stream that they
+    /// can be about, where `None` stands for those that may be about any.
     by_time: Vec<(CaptureTime, u32)>,
+    by_request: HashMap<Option<u64>, Vec<(CaptureTime, u32)>>,
     last_instant: Option<(LogTime, Option<CaptureTime>)>,
 }
 
-/// What the matcher compares of one entry.
+/// One entry, as it is kept.
 #[derive(Clone, Copy, Debug)]
 pub struct Kept {
     text: (usize, u32),
@@ -39,13 +43,20 @@ pub struct Kept {
     pub file: u32,
     /// Number of the entry's line, from 1.
     pub line: u64,
-    /// Start of the second in which nginx wrote it, on the capture's clock; `None` if its
-    /// zone has no such time.
-    pub instant: Option<CaptureTime>,
     /// The process that wrote it.
     pub pid: u32,
     /// Serial number of the client's connection.
     pub connection: Option<u64>,
+    /// What has to fit a stream.
+    pub traits: Traits,
+}
+
+/// What has to fit a stream. Entries with the same traits fit the same streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Traits {
+    /// Start of the second in which nginx wrote it, on the capture's clock; `None` if its
+    /// zone has no such time.
+    pub instant: Option<CaptureTime>,
     /// Which connection ended.
     pub leg: Leg,
     /// Who ended it.
@@ -66,6 +77,16 @@ pub struct Kept {
     pub passed: Option<u64>,
     /// [`host_hash`] of the Host header.
     pub host: Option<u64>,
+}
+
+impl Traits {
+    /// The request that a stream of this leg carries, as far as the entry tells.
+    pub fn request_on(&self, leg: Leg) -> Option<u64> {
+        match leg {
+            Leg::Upstream => self.passed,
+            Leg::Client | Leg::Unknown => self.request,
+        }
+    }
 }
 
 /// One entry, taken apart. Texts are as in the file, not escaped.
@@ -117,13 +138,8 @@ impl Store {
         let cut_request = entry.truncated && entry.upstream.is_none() && entry.host.is_none();
         let cut_upstream = entry.truncated && entry.host.is_none();
         let instant = self.instant(entry.time);
-        self.kept.push(Kept {
-            text: (start, raw.len() as u32),
-            file: self.files.len().saturating_sub(1) as u32,
-            line: number,
+        let traits = Traits {
             instant,
-            pid: entry.pid,
-            connection: entry.connection,
             leg: end.leg,
             by: end.by,
             shows: end.shows,
@@ -145,14 +161,33 @@ impl Store {
                 .filter(|_| !cut_upstream)
                 .map(|(up, line)| request_hash(&[line.method, b" ", up.uri].concat())),
             host: entry.host.filter(|_| !entry.truncated).map(host_hash),
+        };
+        self.kept.push(Kept {
+            text: (start, raw.len() as u32),
+            file: self.files.len().saturating_sub(1) as u32,
+            line: number,
+            pid: entry.pid,
+            connection: entry.connection,
+            traits,
         });
     }
 
     /// Ends a file. An error says what is odd about it, in words.
     pub fn end_file(&mut self, counts: &Counts) -> Result<(), Error> {
-        let times = (0u32..).zip(&self.kept).filter_map(|(index, k)| Some((k.instant?, index)));
-        self.by_time = times.collect();
+        self.by_time.clear();
+        self.by_request.clear();
+        for (index, kept) in (0u32..).zip(&self.kept) {
+            let Some(instant) = kept.traits.instant else { continue };
+            self.by_time.push((instant, index));
+            let legs = legs(kept.traits.leg).iter();
+            let mut requests: Vec<_> = legs.map(|&leg| kept.traits.request_on(leg)).collect();
+            requests.dedup();
+            for request in requests {
+                self.by_request.entry(request).or_default().push((instant, index));
+            }
+        }
         self.by_time.sort_unstable();
+        self.by_request.values_mut().for_each(|entries| entries.sort_unstable());
         let path = || self.files.last().map(|path| path.to_string()).unwrap_or_default();
         if let Some(why) = counts.complaint() {
             return Err(Error::Log { path: path(), why: why.to_owned() });
@@ -183,20 +218,28 @@ impl Store {
             raw,
             file: self.files.get(kept.file as usize)?,
             line: kept.line,
-            time: kept.instant?,
+            time: kept.traits.instant?,
             parts: error_log::parse(raw).ok()?,
         })
     }
 
-    /// Entries that were written between two instants, both included.
+    /// Entries that were written between two instants, both included, and can be about a
+    /// stream with this request, or with one that is not readable.
     pub fn between(
         &self,
+        request: Option<u64>,
         from: CaptureTime,
         to: CaptureTime,
     ) -> impl Iterator<Item = u32> + '_ {
-        let start = self.by_time.partition_point(|&(time, _)| time < from);
-        let rest = self.by_time.get(start..).unwrap_or_default();
-        rest.iter().take_while(move |&&(time, _)| time <= to).map(|&(_, entry)| entry)
+        let series = match request {
+            Some(_) => [self.by_request.get(&request), self.by_request.get(&None)],
+            None => [Some(&self.by_time), None],
+        };
+        series.into_iter().flatten().flat_map(move |entries| {
+            let start = entries.partition_point(|&(time, _)| time < from);
+            let rest = entries.get(start..).unwrap_or_default();
+            rest.iter().take_while(move |&&(time, _)| time <= to).map(|&(_, entry)| entry)
+        })
     }
 
     /// The zone is asked once for each second in which entries were written.

@@ -4,7 +4,8 @@
 use std::fmt::Write;
 
 use crate::correlate::verdict::{Transaction, Verdict};
-use crate::tcp::http::Progress;
+use crate::nginx::message::Leg;
+use crate::tcp::http::{EndsBy, Progress};
 use crate::tcp::phase::Phase;
 use crate::tcp::stream::{Close, Side};
 
@@ -41,27 +42,38 @@ pub fn sentence(verdict: &Verdict<'_>) -> String {
     out
 }
 
+/// What a reader calls this side: nginx by its name, where the log tells which leg this is.
+fn name(verdict: &Verdict<'_>, side: Side) -> &'static str {
+    match (verdict.leg(), side) {
+        (Some(Leg::Client), Side::Server) | (Some(Leg::Upstream), Side::Client) => "nginx",
+        (Some(Leg::Upstream), Side::Server) => "upstream",
+        _ => side.word(),
+    }
+}
+
 fn reset(verdict: &Verdict<'_>, by: Side) -> String {
-    let who = by.word();
-    let peer = by.peer().word();
+    let (who, peer) = (name(verdict, by), name(verdict, by.peer()));
     let phase = verdict.phase().unwrap_or_default();
     match (phase, by, verdict.stream().was_accepted()) {
         (Phase::Handshake, Side::Server, false) => {
-            "server refused the connection with a RST in answer to the SYN".to_owned()
+            format!("{who} refused the connection with a RST in answer to the SYN")
         }
         (Phase::Handshake, Side::Client, true) => {
-            "client reset the connection in the handshake, after the server's SYN-ACK"
-                .to_owned()
+            format!(
+                "{who} reset the connection in the handshake, after the SYN-ACK of the {peer}"
+            )
         }
         (Phase::Teardown, ..) => {
-            let (closer, after) = match (verdict.closing(), verdict.resets()) {
-                (Some(closing), Some(resets)) => {
-                    (closing.by.word(), duration(resets.at.time.since(closing.at.time)))
-                }
-                _ => (peer, duration(0)),
+            let (Some(closing), Some(resets)) = (verdict.closing(), verdict.resets()) else {
+                return format!("{who} reset in the teardown");
+            };
+            let after = duration(resets.at.time.since(closing.at.time));
+            let closer = match closing.by == by {
+                true => "its own FIN".to_owned(),
+                false => format!("the FIN of the {peer}"),
             };
             let moment = moment(verdict, verdict.stage());
-            format!("{who} reset {after} after the FIN of the {closer}, which came {moment}")
+            format!("{who} reset {after} after {closer}, which came {moment}")
         }
         (phase, ..) => format!("{who} reset {}", moment(verdict, phase)),
     }
@@ -72,15 +84,17 @@ fn close(verdict: &Verdict<'_>) -> String {
     let Some(closing) = verdict.closing() else {
         return format!("still open when the capture ends, {moment}");
     };
-    let (who, peer) = (closing.by.word(), closing.by.peer().word());
+    let (who, peer) = (name(verdict, closing.by), name(verdict, closing.by.peer()));
     let mut out = match verdict.close() {
         Close::FourWay => format!("four-way close begun by the {who} {moment}"),
         Close::ThreeWay => format!("three-way close begun by the {who} {moment}"),
         Close::Simultaneous => format!("simultaneous close by both sides {moment}"),
-        Close::HalfClose => format!("{who} closed its direction {moment}, and {peer} sent on"),
-        _ => format!("{who} sent a FIN {moment}, and {peer} sent none"),
+        Close::HalfClose => {
+            format!("{who} closed its direction {moment}, and the {peer} sent on")
+        }
+        _ => format!("{who} sent a FIN {moment}, and the {peer} sent none"),
     };
-    if closing.piggybacked {
+    if closing.piggybacked == Some(true) {
         let _ = match (closing.by, verdict.request()) {
             (Side::Client, Some(request)) => {
                 write!(out, " (the FIN rides on {})", shortened(request))
@@ -88,49 +102,53 @@ fn close(verdict: &Verdict<'_>) -> String {
             _ => write!(out, " (the FIN rides on data)"),
         };
     }
-    out
+    out.replace("the nginx", "nginx")
 }
 
 /// When in the life of the connection, in words.
 fn moment(verdict: &Verdict<'_>, stage: Phase) -> String {
     let request = verdict.request().map_or("a request".into(), shortened);
-    let idle = || verdict.closing().and_then(|closing| closing.idle).map(duration);
-    match stage {
-        Phase::Handshake => "in the handshake".to_owned(),
-        Phase::TlsHandshake => "during the TLS handshake".to_owned(),
-        Phase::BeforeRequest => match verdict.closing() {
+    let idle = verdict.closing().and_then(|closing| closing.idle).map(duration);
+    match (stage, idle) {
+        (Phase::Handshake, _) => "in the handshake".to_owned(),
+        (Phase::TlsHandshake, _) => "during the TLS handshake".to_owned(),
+        (Phase::BeforeRequest, _) => match verdict.closing() {
             Some(closing) => {
-                let after = duration(closing.at.time.since(verdict.stream().opened));
+                let after = duration(closing.at.time.since(verdict.opened()));
                 format!("{after} after the handshake, before any request")
             }
             None => "before any request".to_owned(),
         },
-        Phase::DuringRequest => format!("while {request} was being sent"),
-        Phase::AwaitingResponse => match idle() {
-            Some(idle) => format!("{idle} after {request}, before any byte of the response"),
-            None => format!("awaiting the response to {request}"),
-        },
-        Phase::DuringResponse => {
-            let answer = answer(verdict, "response");
-            match verdict.response_missing() {
-                Some(missing) => {
-                    format!("during the {answer} to {request}, {missing} bytes short")
-                }
-                None => format!("during the {answer} to {request}"),
+        (Phase::DuringRequest, _) => format!("while {request} was being sent"),
+        (Phase::AwaitingResponse, Some(idle)) => {
+            format!("{idle} after {request}, before any byte of the response")
+        }
+        (Phase::AwaitingResponse, None) => format!("awaiting the response to {request}"),
+        (Phase::DuringResponse, _) => during_response(verdict, &request),
+        (Phase::AfterResponse, idle) => after_response(verdict, &request, idle),
+        (Phase::Teardown, _) => "in the teardown".to_owned(),
+        (Phase::Unknown, _) => {
+            let caveats: Vec<_> = verdict.caveats().words().collect();
+            match caveats.as_slice() {
+                [] => "at a point of the exchange that the capture does not show".to_owned(),
+                _ => format!(
+                    "at a point of the exchange that the capture does not show ({})",
+                    caveats.join(", ")
+                ),
             }
         }
-        Phase::AfterResponse => after_response(verdict, &request, idle()),
-        Phase::Teardown => "in the teardown".to_owned(),
-        Phase::Unknown => {
-            let caveats: Vec<_> = verdict.caveats().words().collect();
-            let why = if caveats.is_empty() {
-                String::new()
-            } else {
-                format!(" ({})", caveats.join(", "))
-            };
-            format!("at a point of the exchange that the capture does not show{why}")
-        }
     }
+}
+
+fn during_response(verdict: &Verdict<'_>, request: &str) -> String {
+    let answer = answer(verdict);
+    let ends_by = verdict.exchange().map(|exchange| exchange.ends_by);
+    let short = match (ends_by, verdict.response_missing()) {
+        (Some(EndsBy::LastChunk), _) => ", before its last chunk".to_owned(),
+        (_, Some(missing)) => format!(", {missing} bytes short"),
+        _ => String::new(),
+    };
+    format!("during the {answer} to {request}{short}")
 }
 
 fn after_response(verdict: &Verdict<'_>, request: &str, idle: Option<String>) -> String {
@@ -138,7 +156,7 @@ fn after_response(verdict: &Verdict<'_>, request: &str, idle: Option<String>) ->
     let Some(exchange) = verdict.exchange() else {
         return format!("{after} the last data of the server");
     };
-    let answer = answer(verdict, "response");
+    let answer = answer(verdict);
     let acknowledged = match verdict.response_acked() {
         Some(true) => ", which the client had acknowledged",
         Some(false) => ", which the client had not acknowledged",
@@ -151,8 +169,8 @@ fn after_response(verdict: &Verdict<'_>, request: &str, idle: Option<String>) ->
     format!("{after} the complete {answer} to {request}{acknowledged}{early}")
 }
 
-fn answer(verdict: &Verdict<'_>, otherwise: &str) -> String {
-    verdict.response_status().map_or(otherwise.to_owned(), |status| status.to_string())
+fn answer(verdict: &Verdict<'_>) -> String {
+    verdict.response_status().map_or("response".to_owned(), |status| status.to_string())
 }
 
 fn shortened(request: &str) -> String {

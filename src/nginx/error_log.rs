@@ -14,8 +14,9 @@
 //! on is the order of the parts, and which bytes a part cannot hold. So the context begins at
 //! the first `, client: ` from which everything up to the end of the line follows the grammar,
 //! and a quoted part ends at the first quotation mark after which another part, or nothing,
-//! can follow. A message that is fixed text, as those about the ends of connections are,
-//! cannot be forged that way: its own `, client: ` comes first.
+//! can follow. In a message that is fixed text, as those about the ends of connections are,
+//! the first `, client: ` is nginx's own, whatever follows; elsewhere a client that closes
+//! the quotation that it stands in cannot be told from nginx.
 //!
 //! Lines are bytes; neither UTF-8 nor the absence of NUL is assumed.
 //!
@@ -26,7 +27,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use memchr::{memchr, memchr_iter, memmem};
+use memchr::{memchr, memchr_iter, memmem, memrchr};
 
 use crate::limits;
 use crate::time::LogTime;
@@ -389,31 +390,39 @@ struct Key {
     open: &'static [u8],
     /// Whether a value that this is the rest of the line from may be meant at all.
     begins: fn(&[u8]) -> bool,
+    /// Whether a value may be all of it.
+    ends: fn(&[u8]) -> bool,
     /// Whether a value is as nginx would have accepted it from a client.
     sound: fn(&[u8]) -> bool,
 }
 
 /// The quoted parts, in the order in which nginx prints them.
 const KEYS: [Key; 6] = [
-    Key { open: b", request: \"", begins: anything, sound: is_request_line },
-    Key { open: b", subrequest: \"", begins: anything, sound: anything },
-    Key { open: b", upstream: \"", begins: anything, sound: anything },
-    Key { open: b", host: \"", begins: anything, sound: is_host },
-    Key { open: b", referrer: \"", begins: anything, sound: anything },
-    Key { open: b", request_id: \"", begins: ends_in_id, sound: anything },
+    Key { ends: has_version, sound: is_request_line, ..key(b", request: \"") },
+    key(b", subrequest: \""),
+    key(b", upstream: \""),
+    Key { ends: is_host, sound: is_host, ..key(b", host: \"") },
+    key(b", referrer: \""),
+    Key { begins: ends_in_id, ..key(b", request_id: \"") },
 ];
 
-/// Place of the host among the [`KEYS`].
-const HOST: usize = 3;
+const fn key(open: &'static [u8]) -> Key {
+    Key { open, begins: anything, ends: anything, sound: anything }
+}
 
 fn anything(_: &[u8]) -> bool {
     true
 }
 
-/// A request line that is whole: only such a line may be followed by a space and a quotation
-/// mark that nginx wrote, because its own URI holds no space.
-fn is_request_line(value: &[u8]) -> bool {
+/// A request line up to its end.
+fn has_version(value: &[u8]) -> bool {
     RequestLine::parse(value).is_some_and(|line| line.version.is_some())
+}
+
+/// A request line without spaces where they do not belong. nginx takes no space in a URI since 1.21.1.
+fn is_request_line(value: &[u8]) -> bool {
+    RequestLine::parse(value)
+        .is_some_and(|line| line.version.is_some() && memchr(b' ', line.target).is_none())
 }
 
 /// nginx takes no host with a space or a control character.
@@ -434,7 +443,7 @@ enum Fit {
     Loose,
     /// The line ends before the grammar does.
     Cut,
-    /// All of it, with a value that a client can only have put there to deceive.
+    /// All of it, with a value that nginx would have refused, or after an open quotation.
     Doubtful,
     /// All of it.
     Whole,
@@ -466,15 +475,16 @@ fn parse_body(rest: &[u8], level: Level) -> Result<Body<'_>, ParseError> {
     for (head, after) in clients(rest) {
         begun = true;
         let Some((mut fit, context)) = parse_context(after) else { continue };
-        // A URI in the message that brings its own context leaves a quotation mark open.
-        if fit == Fit::Whole && memchr_iter(b'"', head).count() % 2 == 1 {
+        // A URI in the message that brings its own context stands inside quotation marks.
+        if fit == Fit::Whole && ends_in_quotes(head) {
             fit = Fit::Doubtful;
         }
         if best.as_ref().is_none_or(|(found, _)| fit > *found) {
             let body = Body { head, context: Some(context), cut: fit == Fit::Cut };
             best = Some((fit, body));
         }
-        if fit == Fit::Whole {
+        // Modules quote what they print of a request: without a mark, no client wrote this.
+        if fit == Fit::Whole || memchr(b'"', head).is_none() {
             break;
         }
     }
@@ -483,6 +493,15 @@ fn parse_body(rest: &[u8], level: Level) -> Result<Body<'_>, ParseError> {
         None if begun => Err(ParseError::Context),
         None => Ok(cut_before_client(rest)),
     }
+}
+
+/// Whether the last quotation mark opens a quotation: it follows a space, and no space follows.
+fn ends_in_quotes(head: &[u8]) -> bool {
+    let Some((before, after)) = memrchr(b'"', head).and_then(|at| split_around(head, at, 1))
+    else {
+        return false;
+    };
+    before.ends_with(b" ") && !matches!(after.first(), None | Some(b' '))
 }
 
 /// What stands before and after each `, client: `.
@@ -539,10 +558,11 @@ fn parse_bare(input: &[u8]) -> Option<(&[u8], &[u8])> {
 fn parse_parts<'a>(mut rest: &'a [u8], context: &mut Context<'a>) -> Fit {
     let mut later = KEYS.as_slice();
     loop {
-        if rest.is_empty() || is_byte_counts(rest) {
-            let deceives =
-                context.parts.get(HOST).is_some_and(|h| h.is_some_and(|h| !is_host(h)));
-            return if deceives { Fit::Doubtful } else { Fit::Whole };
+        if rest.is_empty() || parse_byte_counts(rest).is_some() {
+            let unsound =
+                |(key, part): (&Key, &Option<_>)| part.is_some_and(|p| !(key.sound)(p));
+            let doubtful = KEYS.iter().zip(&context.parts).any(unsound);
+            return if doubtful { Fit::Doubtful } else { Fit::Whole };
         }
         let next = later.iter().enumerate().find_map(|(skipped, key)| {
             let value = rest.strip_prefix(key.open)?;
@@ -569,41 +589,41 @@ fn parse_parts<'a>(mut rest: &'a [u8], context: &mut Context<'a>) -> Fit {
 
 /// A quoted value and what follows its quotation mark. `None` if none closes it.
 ///
-/// The first mark that can close it does, if the value is sound then; a request line that
-/// holds the beginning of another part is not.
+/// The first mark that can close it does, unless the value would end too early: a request line
+/// may hold what looks like another part.
 fn parse_quoted<'a>(input: &'a [u8], key: &Key, later: &[Key]) -> Option<(&'a [u8], &'a [u8])> {
     let mut closes = memchr_iter(b'"', input).filter_map(|at| {
         let (value, after) = split_around(input, at, 1)?;
-        (after.is_empty() || begins_part(after, later) || is_byte_counts(after))
-            .then_some((value, after))
+        (after.is_empty() || begins_part(after, later)).then_some((value, after))
     });
     let mut closes = closes.by_ref().take(limits::LOG_QUOTES);
     let first = closes.next()?;
-    if (key.sound)(first.0) {
+    if (key.ends)(first.0) {
         return Some(first);
     }
-    Some(closes.find(|(value, _)| (key.sound)(value)).unwrap_or(first))
+    Some(closes.find(|(value, _)| (key.ends)(value)).unwrap_or(first))
 }
 
 /// Whether a later part begins here, or the line ends within the words that begin it.
 fn begins_part(rest: &[u8], later: &[Key]) -> bool {
-    later.iter().any(|key| match rest.strip_prefix(key.open) {
-        Some(value) => (key.begins)(value),
-        None => key.open.starts_with(rest),
-    })
+    let counts = rest.starts_with(BYTE_COUNTS) || BYTE_COUNTS.starts_with(rest);
+    counts
+        || later.iter().any(|key| match rest.strip_prefix(key.open) {
+            Some(value) => (key.begins)(value),
+            None => key.open.starts_with(rest),
+        })
 }
 
-/// `, bytes from/to client:1/2, bytes from/to upstream:3/4`, with which stream entries end.
-fn is_byte_counts(rest: &[u8]) -> bool {
-    let counts = |input| {
-        let (_, rest) = parse_number(input)?;
-        parse_number(rest.strip_prefix(b"/")?).map(|(_, rest)| rest)
-    };
-    let whole = || {
-        let rest = counts(rest.strip_prefix(b", bytes from/to client:")?)?;
-        counts(rest.strip_prefix(b", bytes from/to upstream:")?)
-    };
-    whole().is_some_and(<[u8]>::is_empty)
+/// With these, entries of the stream module end.
+const BYTE_COUNTS: &[u8] = b", bytes from/to client:";
+
+/// `, bytes from/to client:1/2, bytes from/to upstream:3/4` and nothing more.
+fn parse_byte_counts(rest: &[u8]) -> Option<[u64; 4]> {
+    let (received, rest) = parse_number(rest.strip_prefix(BYTE_COUNTS)?)?;
+    let (sent, rest) = parse_number(rest.strip_prefix(b"/")?)?;
+    let (to, rest) = parse_number(rest.strip_prefix(b", bytes from/to upstream:")?)?;
+    let (from, rest) = parse_number(rest.strip_prefix(b"/")?)?;
+    rest.is_empty().then_some([received, sent, to, from])
 }
 
 // -- what is inside the parts --------------------------------------------------------------

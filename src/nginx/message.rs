@@ -27,6 +27,17 @@ pub enum Leg {
     Unknown,
 }
 
+impl Leg {
+    /// The word of the public interface for this leg.
+    pub fn word(self) -> &'static str {
+        match self {
+            Leg::Client => "client",
+            Leg::Upstream => "upstream",
+            Leg::Unknown => "unknown",
+        }
+    }
+}
+
 /// Who ended the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum By {
@@ -172,7 +183,7 @@ pub enum LegRule {
 /// One kind of message.
 #[derive(Debug)]
 pub struct Row {
-    /// Short name, unique in the table.
+    /// Short name of the kind of end; rows that differ only in what packets show share it.
     pub name: &'static str,
     /// The message is one of these.
     pub texts: &'static [Text],
@@ -252,7 +263,6 @@ const CLIENT_CLOSED_PEEK: &[Text] = &[
 const CLIENT_CLOSED: &[Text] = &[Text::Is("client prematurely closed connection")];
 const CLIENT_IDLE: &[Text] = &[
     Text::Is("client closed connection"),
-    Text::Is("client closed keepalive connection"),
     Text::Around("client ", " closed keepalive connection"),
 ];
 /// A connection attempt that went on the wire.
@@ -310,6 +320,16 @@ pub static ROWS: &[Row] = &[
         shows: Shows::Fin,
         means: "The client sent FIN while nginx worked on its request; closing only its \
                 sending half is enough for this.",
+        ..ANY
+    },
+    Row {
+        name: "client_closed_peek",
+        texts: CLIENT_CLOSED,
+        errnos: Errnos::Absent,
+        actions: &[Action::SendingResponse, Action::SendingFlv, Action::SendingMp4],
+        leg: LegRule::Client,
+        shows: Shows::Fin,
+        means: "The client sent FIN while nginx was about to answer it without an upstream.",
         ..ANY
     },
     Row {

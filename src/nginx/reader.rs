@@ -13,6 +13,12 @@ use super::error_log::{self, ErrorEntry};
 use super::message::{self, End};
 use crate::limits;
 
+/// What some editors put at the beginning of a file.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Where the level stands in an entry.
+const LEVEL: usize = "YYYY/MM/DD HH:MM:SS ".len();
+
 /// A line about the end of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct LineRef<'a> {
@@ -35,6 +41,8 @@ pub struct Counts {
     pub lines: u64,
     /// Lines that begin an entry; the others continue one, or nginx did not write them.
     pub entries: u64,
+    /// Entries at `info` or `debug`.
+    pub infos: u64,
     /// Entries that were taken apart, because their message begins as one of the table does.
     pub parsed: u64,
     /// Entries that are about the end of a connection.
@@ -50,6 +58,13 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// Whether nothing in the log speaks against an `error_log` level above `info`. With such
+    /// a level, and `error` is the default, nginx logs no end of a client's connection, so
+    /// that none is found proves nothing.
+    pub fn may_lack_clients(&self) -> bool {
+        self.entries > 0 && self.infos == 0
+    }
+
     /// What is odd about the file as a whole, to be put after its name; `None` if nothing is.
     pub fn complaint(&self) -> Option<&'static str> {
         let binary = self.nuls > self.bytes / 64;
@@ -158,11 +173,17 @@ impl ErrorLogReader {
             return self.pass_over();
         }
         self.counts.lines += 1;
+        let raw = match self.counts.lines {
+            1 => raw.strip_prefix(BYTE_ORDER_MARK).unwrap_or(raw),
+            _ => raw,
+        };
         let Some(message) = error_log::skip_header(raw) else {
             self.counts.prefixed += u64::from(self.counts.entries == 0 && holds_entry(raw));
             return;
         };
         self.counts.entries += 1;
+        let level = raw.get(LEVEL..LEVEL + 2);
+        self.counts.infos += u64::from(matches!(level, Some(b"[i" | b"[d")));
         if message::may_be_end(message) {
             self.entry(raw, sink);
         }
@@ -185,10 +206,9 @@ impl ErrorLogReader {
 /// Whether an entry begins within the line, behind what syslog or a container runtime put
 /// there.
 fn holds_entry(line: &[u8]) -> bool {
-    const TIME: usize = "YYYY/MM/DD HH:MM:SS ".len();
     memchr_iter(b'[', line)
         .take(8)
-        .filter_map(|at| line.get(at.checked_sub(TIME)?..))
+        .filter_map(|at| line.get(at.checked_sub(LEVEL)?..))
         .any(error_log::starts_entry)
 }
 

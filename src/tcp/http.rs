@@ -49,8 +49,22 @@ pub struct Exchange {
     pub response_start: i64,
     /// Position behind the response's last byte, as far as its framing promises one.
     pub response_end: Option<i64>,
+    /// What ends the response.
+    pub ends_by: EndsBy,
     /// The response stands in the capture before its request.
     early: bool,
+}
+
+/// What ends a response.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EndsBy {
+    /// Its head or its length, which is known from the beginning.
+    #[default]
+    Length,
+    /// A last, empty chunk.
+    LastChunk,
+    /// The server's FIN.
+    Close,
 }
 
 /// What a request's method means for the framing of its response.
@@ -461,8 +475,14 @@ impl Http {
                 exchange.response_end = Some(at.saturating_add_unsigned(length));
                 self.responses.state = State::Length(length);
             }
-            Framing::Chunked => self.responses.state = State::Chunked(Chunk::START),
-            Framing::None | Framing::UntilClose => self.responses.state = State::UntilClose,
+            Framing::Chunked => {
+                exchange.ends_by = EndsBy::LastChunk;
+                self.responses.state = State::Chunked(Chunk::START);
+            }
+            Framing::None | Framing::UntilClose => {
+                exchange.ends_by = EndsBy::Close;
+                self.responses.state = State::UntilClose;
+            }
         }
     }
 

@@ -99,8 +99,8 @@ pub struct Closing {
     pub at: Mark,
     /// Who sent it.
     pub by: Side,
-    /// It carried data as well.
-    pub piggybacked: bool,
+    /// Whether a FIN carried data as well; `None` for a RST.
+    pub piggybacked: Option<bool>,
     /// How far the exchange had come.
     pub stage: Phase,
     /// Nanoseconds since the last segment that brought data, if any did.
@@ -849,7 +849,7 @@ impl Stream {
         Closing {
             at: Mark { frame: segment.frame, time: segment.time },
             by: side,
-            piggybacked: segment.tcp.fin && !segment.tcp.rst && segment.payload_len > 0,
+            piggybacked: (!segment.tcp.rst).then_some(segment.payload_len > 0),
             stage: self.stage(segment.time),
             idle: self.last_data.map(|last| segment.time.since(last)),
             seen: self.progress(),

@@ -24,7 +24,10 @@ pub fn of_stream(verdict: &Verdict<'_>) -> BTreeMap<&'static str, String> {
     put("close", Some(verdict.close().word().to_owned()));
     put("close.by", closing.map(|closing| closing.by.word().to_owned()));
     put("close.frame", closing.map(|closing| closing.at.frame.to_string()));
-    put("close.piggybacked", closing.map(|closing| closing.piggybacked.to_string()));
+    put(
+        "close.piggybacked",
+        closing.and_then(|closing| closing.piggybacked).map(|rides| rides.to_string()),
+    );
     put("reset.by", verdict.reset_by().map(|by| by.word().to_owned()));
     put("reset.frame", resets.map(|resets| resets.at.frame.to_string()));
     put("reset.count", resets.map(|resets| resets.count.to_string()));

@@ -4,12 +4,9 @@
 //! It stands for Wireshark in tests: the same segments have to give the same verdicts. What
 //! Wireshark numbers (frames, TCP streams) is numbered here by the same rules.
 
-// Every test file is a crate of its own and uses a part of this.
-#![allow(dead_code, missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-pub mod builder;
-pub mod fields;
+// Each test program uses a part of this.
+#![allow(dead_code)]
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -23,6 +20,15 @@ use rstdiag::tcp::segment::{Endpoint, Header, Segment};
 use rstdiag::time::CaptureTime;
 
 use builder::{Capture, Frame};
+
+pub mod builder;
+pub mod fields;
+#[cfg(feature = "wireshark")]
+pub mod found;
+#[cfg(feature = "wireshark")]
+pub mod host;
+#[cfg(feature = "wireshark")]
+pub mod truth;
 
 /// Feeds a pcap file to a session.
 pub fn replay(session: &mut Session, path: &Path) {

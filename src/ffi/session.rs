@@ -1,0 +1,378 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The exports. What each one promises stands in `include/rstdiag.h`.
+
+use std::ffi::{c_char, CStr};
+
+use super::convert::{self, Values};
+use super::guard::{self, Answer, Failure};
+use super::log_file;
+use crate::abi;
+use crate::error::Error;
+use crate::limits;
+use crate::session::{Session, When};
+
+/// What an `rstdiag_session` of the header is.
+pub(super) struct Handle {
+    core: Session,
+    /// Path of the error log until the first segment makes us read it.
+    error_log: Vec<u8>,
+    /// A segment has been taken.
+    fed: bool,
+    notices: Vec<String>,
+    /// Scratch of `rstdiag_session_values`, kept so that showing a frame allocates nothing.
+    values: Values,
+    /// Why the last call failed.
+    pub(super) failure: Option<Failure>,
+    pub(super) poisoned: bool,
+    #[cfg(debug_assertions)]
+    pub(super) thread: std::thread::ThreadId,
+}
+
+impl Handle {
+    fn new() -> Handle {
+        Handle {
+            core: Session::new(),
+            error_log: Vec::new(),
+            fed: false,
+            notices: Vec::new(),
+            values: Values::default(),
+            failure: None,
+            poisoned: false,
+            #[cfg(debug_assertions)]
+            thread: std::thread::current().id(),
+        }
+    }
+
+    fn notice(&mut self, error: &Error) {
+        if self.notices.len() < limits::NOTICES {
+            self.notices.push(convert::escaped(error.to_string().as_bytes()));
+        }
+    }
+
+    fn option(&mut self, option: i32, value: &[u8]) -> Answer {
+        if self.fed {
+            return Err(Failure::TooLate);
+        }
+        // No setting but the path understands anything else than UTF-8.
+        let text = || {
+            std::str::from_utf8(value).map_or_else(|_| convert::escaped(value), str::to_owned)
+        };
+        let set = match option {
+            abi::RSTDIAG_OPTION_TIME_ZONE => self.core.set_time_zone(&text()),
+            abi::RSTDIAG_OPTION_WINDOW => self.core.set_window(&text()),
+            abi::RSTDIAG_OPTION_ERROR_LOG => {
+                self.error_log = value.to_vec();
+                Ok(())
+            }
+            _ => return Err(Failure::Argument { what: "option", value: i64::from(option) }),
+        };
+        if let Err(error) = set {
+            self.notice(&error);
+            return Err(error.into());
+        }
+        Ok(abi::RSTDIAG_OK)
+    }
+
+    fn read_logs(&mut self) {
+        let path = std::mem::take(&mut self.error_log);
+        if path.is_empty() {
+            return;
+        }
+        if let Err(error) = log_file::load(&path, &mut self.core) {
+            self.notice(&error);
+        }
+    }
+}
+
+/// Memory of the caller that an answer is written to, and where its length goes.
+struct Room<T> {
+    out: *mut T,
+    cap: usize,
+    len: *mut usize,
+}
+
+impl<T: Copy> Room<T> {
+    /// Refuses NULLs; `names` are those of the two pointers in the header.
+    fn new(
+        out: *mut T,
+        cap: usize,
+        len: *mut usize,
+        names: [&'static str; 2],
+    ) -> Result<Room<T>, Failure> {
+        if out.is_null() && cap != 0 {
+            return Err(Failure::Null(names[0]));
+        }
+        if len.is_null() {
+            return Err(Failure::Null(names[1]));
+        }
+        Ok(Room { out, cap, len })
+    }
+
+    /// Tells the length of the answer, and whether there is room for it.
+    ///
+    /// # Safety
+    /// `len` can be written.
+    unsafe fn tell(&self, answer: &[T]) -> Result<(), Failure> {
+        // SAFETY: as this function's own.
+        unsafe { self.len.write(answer.len()) };
+        if answer.len() > self.cap {
+            return Err(Failure::Buffer { needed: answer.len(), given: self.cap });
+        }
+        Ok(())
+    }
+
+    /// Copies the answer.
+    ///
+    /// # Safety
+    /// `out` has room for `cap` elements, and `tell` found it enough.
+    unsafe fn copy(&self, answer: &[T]) {
+        if !answer.is_empty() {
+            // SAFETY: `cap` is not 0, so `out` is not NULL; it has the room by this function's
+            // own promise, and the caller's memory is not the session's.
+            unsafe { self.out.copy_from_nonoverlapping(answer.as_ptr(), answer.len()) };
+        }
+    }
+
+    /// Tells the length of the answer, and copies it if there is room.
+    ///
+    /// # Safety
+    /// `len` can be written, and `out` has room for `cap` elements.
+    unsafe fn give(&self, answer: &[T]) -> Result<(), Failure> {
+        // SAFETY: as this function's own.
+        unsafe { self.tell(answer) }?;
+        // SAFETY: as this function's own, and the answer fits.
+        unsafe { self.copy(answer) };
+        Ok(())
+    }
+}
+
+/// Makes a session.
+///
+/// # Safety
+/// `out` is NULL or can be written.
+#[no_mangle]
+pub unsafe extern "C" fn rstdiag_session_new(out: *mut *mut abi::rstdiag_session) -> i32 {
+    guard::call(abi::RSTDIAG_E_PANIC, || {
+        if out.is_null() {
+            return abi::RSTDIAG_E_NULL;
+        }
+        let handle = Box::into_raw(Box::new(Handle::new()));
+        // SAFETY: not NULL, and by the caller's promise it can be written.
+        unsafe { out.write(handle.cast()) };
+        abi::RSTDIAG_OK
+    })
+}
+
+/// Ends a session.
+///
+/// # Safety
+/// `session` is NULL, or comes from `rstdiag_session_new` and has not been freed.
+#[no_mangle]
+pub unsafe extern "C" fn rstdiag_session_free(session: *mut abi::rstdiag_session) {
+    guard::call((), || {
+        if !session.is_null() {
+            // SAFETY: not NULL, so by the caller's promise it is the pointer that
+            // `Box::into_raw` gave in `rstdiag_session_new`, and is given back once.
+            drop(unsafe { Box::from_raw(session.cast::<Handle>()) });
+        }
+    });
+}
+
+/// Sets an option.
+///
+/// # Safety
+/// `session` is as [`guard::on`] asks; `value` is NULL or holds `value_len` bytes.
+#[no_mangle]
+pub unsafe extern "C" fn rstdiag_session_option(
+    session: *mut abi::rstdiag_session,
+    option: i32,
+    value: *const u8,
+    value_len: usize,
+) -> i32 {
+    // SAFETY: the caller's promise about the session.
+    unsafe { guard::on(session) }.run(|handle| {
+        // SAFETY: the caller's promise about the value.
+        let value = unsafe { convert::bytes(value, value_len, "value") }?;
+        handle.option(option, value)
+    })
+}
+
+/// Takes one segment.
+///
+/// # Safety
+/// `session` is as [`guard::on`] asks; `segment` is NULL or points to one whose own pointers
+/// hold as many bytes as it says.
+#[no_mangle]
+pub unsafe extern "C" fn rstdiag_session_feed(
+    session: *mut abi::rstdiag_session,
+    segment: *const abi::rstdiag_segment,
+) -> i32 {
+    // SAFETY: the caller's promise about the session.
+    unsafe { guard::on(session) }.run(|handle| {
+        // SAFETY: NULL, or by the caller's promise a segment that nobody writes to meanwhile.
+        let raw = unsafe { segment.as_ref() }.ok_or(Failure::Null("segment"))?;
+        // SAFETY: the caller's promise about the pointers in it.
+        let segment = unsafe { convert::segment(raw) }?;
+        if !handle.fed {
+            handle.fed = true;
+            handle.read_logs();
+        }
+        handle.core.feed(&segment)?;
+        Ok(abi::RSTDIAG_OK)
+    })
+}
+
+/// Tells what is known of a frame.
+///
+/// # Safety
+/// `session` is as [`guard::on`] asks; `out` is NULL or can be written.
+#[no_mangle]
+pub unsafe extern "C" fn rstdiag_session_frame(
+    session: *mut abi::rstdiag_session,
+    frame: u32,
+    layer: u32,
+    out: *mut abi::rstdiag_frame,
+) -> i32 {
+    // SAFETY: the caller's promise about the session.
+    unsafe { guard::on(session) }.run(|handle| {
+        if out.is_null() {
+            return Err(Failure::Null("out"));
+        }
+        let Some(info) = handle.core.frame(frame, layer) else {
+            return Ok(abi::RSTDIAG_NOT_FOUND);
+        };
+        // SAFETY: not NULL, and by the caller's promise it can be written.
+        unsafe { out.write(convert::frame(info)) };
+        Ok(abi::RSTDIAG_OK)
+    })
+}
+
+/// Writes the verdict on the stream of a frame.
+///
+/// # Safety
+/// `session` is as [`guard::on`] asks; `wanted` is NULL or holds `RSTDIAG_FIELD_COUNT` bytes;
+/// `values` and `text` are NULL or have room for as many elements as is said; the lengths are
+/// NULL or can be written.
+#[no_mangle]
+pub unsafe extern "C" fn rstdiag_session_values(
+    session: *mut abi::rstdiag_session,
+    frame: u32,
+    layer: u32,
+    when: i32,
+    wanted: *const u8,
+    values: *mut abi::rstdiag_value,
+    values_cap: usize,
+    values_len: *mut usize,
+    text: *mut u8,
+    text_cap: usize,
+    text_len: *mut usize,
+) -> i32 {
+    // SAFETY: the caller's promise about the session.
+    unsafe { guard::on(session) }.run(|handle| {
+        let values = Room::new(values, values_cap, values_len, ["values", "values_len"])?;
+        let text = Room::new(text, text_cap, text_len, ["text", "text_len"])?;
+        let when = match when {
+            abi::RSTDIAG_SO_FAR => When::SoFar,
+            abi::RSTDIAG_FINAL => When::Final,
+            _ => return Err(Failure::Argument { what: "when", value: i64::from(when) }),
+        };
+        // SAFETY: NULL, or by the caller's promise as many bytes as there are fields.
+        let wanted = unsafe { wanted.cast::<convert::Wanted>().as_ref() };
+        let Some(verdict) = handle.core.verdict(frame, layer, when) else {
+            return Ok(abi::RSTDIAG_NOT_FOUND);
+        };
+        let found = &mut handle.values;
+        found.fill(&verdict, wanted.unwrap_or(&convert::EVERY_FIELD))?;
+        // SAFETY: the caller's promise about the lengths.
+        let fits = unsafe { [values.tell(&found.values), text.tell(&found.text)] };
+        for fit in fits {
+            fit?;
+        }
+        // SAFETY: the caller's promise about the room, which both fit in.
+        unsafe {
+            values.copy(&found.values);
+            text.copy(&found.text);
+        }
+        Ok(abi::RSTDIAG_OK)
+    })
+}
+
+/// Writes one notice.
+///
+/// # Safety
+/// `session` is as [`guard::on`] asks; `text` is NULL or has room for `text_cap` bytes;
+/// `text_len` is NULL or can be written.
+#[no_mangle]
+pub unsafe extern "C" fn rstdiag_session_notice(
+    session: *mut abi::rstdiag_session,
+    index: usize,
+    text: *mut u8,
+    text_cap: usize,
+    text_len: *mut usize,
+) -> i32 {
+    // SAFETY: the caller's promise about the session.
+    unsafe { guard::on(session) }.run(|handle| {
+        let text = Room::new(text, text_cap, text_len, ["text", "text_len"])?;
+        let Some(notice) = handle.notices.get(index) else {
+            return Ok(abi::RSTDIAG_NOT_FOUND);
+        };
+        // SAFETY: the caller's promise about the text and its length.
+        unsafe { text.give(notice.as_bytes()) }?;
+        Ok(abi::RSTDIAG_OK)
+    })
+}
+
+/// Writes why the last call failed; does not count as a call itself.
+///
+/// # Safety
+/// As for [`rstdiag_session_notice`].
+#[no_mangle]
+pub unsafe extern "C" fn rstdiag_session_error(
+    session: *mut abi::rstdiag_session,
+    text: *mut u8,
+    text_cap: usize,
+    text_len: *mut usize,
+) -> i32 {
+    // SAFETY: the caller's promise about the session.
+    unsafe { guard::on(session) }.ask(|handle| {
+        let room = match Room::new(text, text_cap, text_len, ["text", "text_len"]) {
+            Ok(room) => room,
+            Err(failure) => return failure.status(),
+        };
+        let Some(failure) = &handle.failure else {
+            return abi::RSTDIAG_NOT_FOUND;
+        };
+        let why = convert::escaped(failure.to_string().as_bytes());
+        // SAFETY: the caller's promise about the text and its length.
+        let given = unsafe { room.give(why.as_bytes()) };
+        given.map_or_else(|failure| failure.status(), |()| abi::RSTDIAG_OK)
+    })
+}
+
+/// Name of a status.
+#[no_mangle]
+pub extern "C" fn rstdiag_status_name(status: i32) -> *const c_char {
+    guard::call(c"unknown".as_ptr(), || {
+        let name: &'static CStr = match status {
+            abi::RSTDIAG_OK => c"RSTDIAG_OK",
+            abi::RSTDIAG_NOT_FOUND => c"RSTDIAG_NOT_FOUND",
+            abi::RSTDIAG_E_NULL => c"RSTDIAG_E_NULL",
+            abi::RSTDIAG_E_ARGUMENT => c"RSTDIAG_E_ARGUMENT",
+            abi::RSTDIAG_E_ORDER => c"RSTDIAG_E_ORDER",
+            abi::RSTDIAG_E_LIMIT => c"RSTDIAG_E_LIMIT",
+            abi::RSTDIAG_E_BUFFER => c"RSTDIAG_E_BUFFER",
+            abi::RSTDIAG_E_HEADER => c"RSTDIAG_E_HEADER",
+            abi::RSTDIAG_E_PANIC => c"RSTDIAG_E_PANIC",
+            abi::RSTDIAG_E_POISONED => c"RSTDIAG_E_POISONED",
+            abi::RSTDIAG_E_THREAD => c"RSTDIAG_E_THREAD",
+            _ => c"unknown",
+        };
+        name.as_ptr()
+    })
+}
+
+/// Version of the plugin.
+#[no_mangle]
+pub extern "C" fn rstdiag_version() -> *const c_char {
+    guard::call(c"unknown".as_ptr(), || abi::RSTDIAG_VERSION.as_ptr().cast())
+}

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Installs the Debian or Ubuntu packages that are missing for: build, test, gui.
+set -euo pipefail
+
+packages=()
+for use in "$@"; do
+    case "$use" in
+    build) packages+=(gcc libc6-dev pkg-config libclang-dev libwireshark-dev wireshark-dev tshark) ;;
+    test) packages+=(python3 nginx tcpdump iproute2 openssl util-linux wireshark-common) ;;
+    gui) packages+=(wireshark xvfb xdotool imagemagick fonts-dejavu-core) ;;
+    *) echo "deps.sh: what is '$use'? Known: build, test, gui" >&2; exit 2 ;;
+    esac
+done
+
+if ! command -v cargo >/dev/null; then
+    echo "rstdiag is built with Rust, and there is no cargo here: install it from" \
+        "https://rustup.rs or with 'apt-get install cargo' (1.85 or later)" >&2
+    exit 1
+fi
+
+missing=()
+for package in "${packages[@]}"; do
+    dpkg -s "$package" >/dev/null 2>&1 || missing+=("$package")
+done
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+as_root=()
+[ "$(id -u)" = 0 ] || as_root=(sudo)
+echo "installing: ${missing[*]}"
+"${as_root[@]}" apt-get update -qq
+DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends \
+    "${missing[@]}" >/dev/null

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Real nginx, real kernels, real tcpdump, real tshark: the lab of `tests/lab` is recorded
+//! anew, and every answer about it is compared with what its scenarios did.
+#![cfg(feature = "wireshark")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use rstdiag::session::Session;
+
+mod support;
+
+use support::found::{by_core, by_one_pass, by_tshark, lines, Found};
+use support::host::{host, is_root, open_up, readable_dir};
+use support::truth::{Tally, Truth};
+
+/// A recording: capture, log and truth.
+struct Recording {
+    capture: PathBuf,
+    log: PathBuf,
+    truth: Truth,
+}
+
+impl Recording {
+    fn options(&self) -> Vec<String> {
+        vec![format!("error_log:{}", self.log.display()), "time_zone:UTC".to_owned()]
+    }
+
+    fn by_core(&self) -> BTreeMap<u32, Found> {
+        let mut session = Session::new();
+        session.set_time_zone("UTC").unwrap();
+        support::read_log(&mut session, &self.log);
+        support::replay(&mut session, &self.capture);
+        by_core(&mut session)
+    }
+}
+
+/// The lab, recorded once for all tests; `None` where that needs root and there is none, which
+/// a CI run does not forgive.
+fn lab() -> Option<&'static Recording> {
+    static LAB: OnceLock<Option<Recording>> = OnceLock::new();
+    let lab = LAB.get_or_init(|| {
+        if !is_root() {
+            eprintln!("SKIPPED: the lab makes network namespaces, which takes root");
+            return None;
+        }
+        let dir = readable_dir("lab");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab/record.py");
+        let out = Command::new("python3").arg(script).arg(&dir).output().expect("python3");
+        assert!(out.status.success(), "record.py: {}", String::from_utf8_lossy(&out.stderr));
+        open_up(&dir);
+        Some(Recording {
+            capture: dir.join("capture.pcap"),
+            log: dir.join("error.log"),
+            truth: Truth::read(&dir.join("truth.json")),
+        })
+    });
+    assert!(lab.is_some() || std::env::var_os("CI").is_none(), "CI has to run the lab");
+    lab.as_ref()
+}
+
+/// The recording that the demo shows.
+fn sample() -> Recording {
+    let dir = readable_dir("sample");
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/sample");
+    for name in ["sample.pcap", "error.log"] {
+        std::fs::copy(from.join(name), dir.join(name)).unwrap();
+    }
+    open_up(&dir);
+    Recording {
+        capture: dir.join("sample.pcap"),
+        log: dir.join("error.log"),
+        truth: Truth::read(&from.join("truth.json")),
+    }
+}
+
+/// Every value right, no entry on a wrong stream, and 95 of 100 entries matched.
+fn judge(tally: &Tally) {
+    println!(
+        "{} streams, {} values, {} of {} entries matched",
+        tally.streams, tally.values, tally.matched, tally.entries
+    );
+    assert!(tally.wrong.is_empty(), "{}", tally.wrong.join("\n"));
+    assert!(tally.matched * 100 >= tally.entries * 95, "{tally:?}");
+}
+
+#[test]
+fn two_passes_of_tshark_tell_the_truth_about_the_lab() {
+    let Some(lab) = lab() else { return };
+    assert!(lab.truth.streams.len() > 150 && lab.truth.entries.len() > 80);
+    judge(&lab.truth.compare(&by_tshark(&lab.capture, &lab.options())));
+}
+
+#[test]
+fn the_replay_tells_the_truth_about_the_lab() {
+    let Some(lab) = lab() else { return };
+    judge(&lab.truth.compare(&lab.by_core()));
+}
+
+#[test]
+fn tshark_and_the_replay_say_the_same_about_the_lab() {
+    let Some(lab) = lab() else { return };
+    assert_same(&by_tshark(&lab.capture, &lab.options()), &lab.by_core());
+}
+
+#[test]
+fn tshark_and_the_replay_tell_the_truth_about_the_sample() {
+    let sample = sample();
+    let (by_tshark, by_core) =
+        (by_tshark(&sample.capture, &sample.options()), sample.by_core());
+    assert_same(&by_tshark, &by_core);
+    judge(&sample.truth.compare(&by_core));
+}
+
+fn assert_same(one: &BTreeMap<u32, Found>, other: &BTreeMap<u32, Found>) {
+    assert_eq!(one.keys().collect::<Vec<_>>(), other.keys().collect::<Vec<_>>());
+    for (stream, found) in one {
+        assert_eq!(found, &other[stream], "stream {stream}");
+    }
+}
+
+/// What is decided by the frame of the RST stands on it in one pass, too; and what is said
+/// there of the log is no wrong guess.
+#[test]
+fn one_pass_tells_the_phase_on_the_first_reset() {
+    let Some(lab) = lab() else { return };
+    let last = by_tshark(&lab.capture, &lab.options());
+    let mut resets = 0;
+    let mut entries = 0;
+    for (stream, frame, found) in by_one_pass(&lab.capture, &lab.options()) {
+        let end = &last[&stream];
+        if end["rstdiag.reset.frame"] == [frame.to_string()] {
+            resets += 1;
+            for field in ["rstdiag.phase", "rstdiag.reset.by", "rstdiag.request"] {
+                assert_eq!(found[field], end[field], "{field} of stream {stream}");
+            }
+            let (told, right) = (lines(&found), lines(end));
+            assert!(told.iter().all(|line| right.contains(line)), "stream {stream}: {told:?}");
+            entries += told.len();
+        }
+    }
+    let total = last.values().filter(|found| !found["rstdiag.phase"].is_empty()).count();
+    assert_eq!(resets, total);
+    assert!(entries * 2 > total, "{entries} entries on {total} resets");
+}
+
+#[test]
+fn sharkd_filters_and_shows_the_same() {
+    let sample = sample();
+    let found = by_tshark(&sample.capture, &sample.options());
+    let filter = "rstdiag.reset.frame == frame.number && rstdiag.transaction == \"failed\"";
+    let results = host().sharkd(&[
+        ("setconf", serde_json::json!({"name": "rstdiag.time_zone", "value": "UTC"})),
+        ("setconf", serde_json::json!({"name": "rstdiag.error_log", "value": sample.log})),
+        ("load", serde_json::json!({"file": sample.capture})),
+        ("frames", serde_json::json!({"filter": filter, "column0": "rstdiag.summary:1"})),
+    ]);
+    let shown: Vec<&str> = results[3]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row["c"][0].as_str().unwrap())
+        .collect();
+    let failed = found.values().filter(|found| {
+        !found["rstdiag.phase"].is_empty() && found["rstdiag.transaction"] == ["failed"]
+    });
+    let mut expected: Vec<(u32, &str)> = failed
+        .map(|found| {
+            let frame = found["rstdiag.reset.frame"][0].parse().unwrap();
+            (frame, found["rstdiag.summary"][0].as_str())
+        })
+        .collect();
+    expected.sort_unstable();
+    assert!(expected.len() > 4);
+    assert_eq!(shown, expected.iter().map(|(_, summary)| *summary).collect::<Vec<_>>());
+}

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Three hosts on one switch, made of network namespaces, and the capture at nginx's port.
+
+A socket belongs to the namespace in which it was made, whichever thread uses it later. So the
+whole lab is one process: it steps into a namespace only to make a socket, and a scenario can
+hold both ends of a story in one script.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import Iterator, List, Optional, Tuple
+
+CLIENT, NGINX, UPSTREAM = "client", "nginx", "upstream"
+HOSTS = (CLIENT, NGINX, UPSTREAM)
+HUB = "hub"
+
+NGINX_IP = "10.77.0.2"
+CLIENT_NET = "10.77.1"
+UPSTREAM_NET = "10.77.2"
+# Addresses that no kernel has: only a puppet, or nobody, answers there.
+PUPPET_NET = "10.77.3"
+# nginx's kernel acknowledges at once what these send, so that the ACK of their FIN precedes
+# nginx's own FIN: a four-way close. Towards everybody else the ACK waits up to 40 ms for
+# something to ride on, and nginx is quicker than that: a three-way close.
+PROMPT_FROM = 128
+
+_CLONE_NEWNET = 0x40000000
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def run(*command: str) -> None:
+    """Run a set-up command; its complaint is the exception's text."""
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}: {done.stdout.decode(errors='replace').strip()}")
+
+
+def _enter(descriptor: int) -> None:
+    if _libc.setns(descriptor, _CLONE_NEWNET):
+        raise OSError(ctypes.get_errno(), "setns")
+
+
+class Network:
+    """The namespaces, named by this process's number so that two runs can coexist."""
+
+    def __init__(self) -> None:
+        self._prefix = f"rstdiag-{os.getpid()}"
+        self._made: List[str] = []
+
+    def __enter__(self) -> "Network":
+        try:
+            self._build()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name in reversed(self._made):
+            subprocess.run(("ip", "netns", "del", name), stderr=subprocess.DEVNULL, check=False)
+        self._made.clear()
+
+    def name(self, host: str) -> str:
+        """The namespace of a host."""
+        return f"{self._prefix}-{host}"
+
+    def command(self, host: str, *command: str) -> Tuple[str, ...]:
+        """`command` as it is run on a host. `ip netns exec` execs: the pid is the command's."""
+        return ("ip", "netns", "exec", self.name(host), *command)
+
+    @contextlib.contextmanager
+    def inside(self, host: str) -> Iterator[None]:
+        """Moves the calling thread to a host for as long as it takes to make a socket."""
+        home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            target = os.open(f"/run/netns/{self.name(host)}", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                _enter(target)
+            finally:
+                os.close(target)
+            try:
+                yield
+            finally:
+                _enter(home)
+        finally:
+            os.close(home)
+
+    def tcp_socket(self, host: str) -> socket.socket:
+        """A TCP socket that lives on a host."""
+        with self.inside(host):
+            return socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+
+    def wire(self, host: str) -> socket.socket:
+        """A raw Ethernet socket at a host's port: it sees and sends whole frames."""
+        with self.inside(host):
+            raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800))
+            raw.bind(("eth0", 0x0800))
+            return raw
+
+    def mac(self, host: str) -> bytes:
+        """The hardware address of a host's port."""
+        with self.inside(host), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
+            raw.bind(("eth0", 0))
+            return bytes(raw.getsockname()[4])
+
+    def neighbour(self, address: str, mac: bytes) -> None:
+        """Tells nginx's host where an address lives that no kernel answers ARP for."""
+        lladdr = ":".join(f"{byte:02x}" for byte in mac)
+        run("ip", "-n", self.name(NGINX), "neigh", "replace", address,
+            "lladdr", lladdr, "dev", "eth0", "nud", "permanent")
+
+    def _build(self) -> None:
+        for host in (HUB, *HOSTS):
+            self._made.append(self.name(host))  # before, so that no interrupt leaves it behind
+            run("ip", "netns", "add", self.name(host))
+        self._ip(HUB, "link", "add", "br0", "type", "bridge")
+        self._ip(HUB, "link", "set", "br0", "up")
+        for host in HOSTS:
+            self._plug_in(host)
+        self._address(NGINX, NGINX_IP)
+        for host, net in ((CLIENT, CLIENT_NET), (UPSTREAM, UPSTREAM_NET)):
+            self._address(host, f"{net}.1")
+            # Every address of the network is the host's own, without a list of them.
+            self._ip(host, "route", "add", "local", f"{net}.0/24", "dev", "lo")
+            self._ip(NGINX, "route", "add", f"{net}.{PROMPT_FROM}/25", "dev", "eth0",
+                     "quickack", "1")
+
+    def _plug_in(self, host: str) -> None:
+        """One cable from the host's eth0 to a port of the bridge."""
+        port = f"port-{host}"
+        self._ip(HUB, "link", "add", port, "type", "veth",
+                 "peer", "name", "eth0", "netns", self.name(host))
+        self._ip(HUB, "link", "set", port, "master", "br0", "up")
+        self._ip(host, "link", "set", "lo", "up")
+        self._ip(host, "link", "set", "eth0", "up")
+        self._tune(host)
+
+    def _tune(self, host: str) -> None:
+        """Small buffers keep blocked transfers, and so the capture, small.
+
+        No congestion control that paces: a paced segment could still be queued when its sender
+        closes, and would then carry the FIN.
+        """
+        for key, value in (
+            ("net/ipv4/tcp_congestion_control", "reno"),
+            ("net/ipv4/tcp_wmem", "4096 16384 16384"),
+            ("net/ipv4/tcp_rmem", "4096 16384 16384"),
+            ("net/ipv6/conf/all/disable_ipv6", "1"),
+        ):
+            run(*self.command(host, "sh", "-c", f"echo {value} >/proc/sys/{key}"))
+
+    def _address(self, host: str, address: str) -> None:
+        self._ip(host, "addr", "add", f"{address}/16", "dev", "eth0")
+
+    def _ip(self, host: str, *arguments: str) -> None:
+        run("ip", "-n", self.name(host), *arguments)
+
+
+class Capture:
+    """tcpdump on nginx's only port: both legs, in order, as nginx's kernel saw them."""
+
+    def __init__(self, network: Network, target: Path) -> None:
+        self._network = network
+        self._target = target
+        self._process: Optional[subprocess.Popen[bytes]] = None
+
+    def __enter__(self) -> "Capture":
+        self._target.unlink(missing_ok=True)
+        self._process = subprocess.Popen(
+            self._network.command(
+                NGINX, "tcpdump", "-i", "eth0", "-B", "65536", "--immediate-mode", "-s", "0",
+                "-U", "-Z", "root", "-w", str(self._target), "tcp or udp port 9"),
+            stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+        try:
+            self._wait_until_it_captures()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
+    def stop(self) -> None:
+        """Ends the capture, and refuses one that lost packets."""
+        assert self._process
+        self._process.send_signal(signal.SIGINT)
+        said = self._process.communicate(timeout=10)[1].decode()
+        dropped = re.search(r"(\d+) packets? dropped by kernel", said)
+        if self._process.returncode or not dropped or int(dropped[1]):
+            raise RuntimeError(f"tcpdump lost packets or failed: {said}")
+
+    def _wait_until_it_captures(self) -> None:
+        """Sends datagrams to the discard port until one stands in the file.
+
+        That tcpdump says "listening" is not enough to rely on; a packet in the file is.
+        """
+        with self._network.inside(CLIENT):
+            probe = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with probe:
+            for _ in range(200):
+                probe.sendto(b"", (NGINX_IP, 9))
+                if self._target.exists() and self._target.stat().st_size > 24:
+                    return
+                time.sleep(0.05)
+        raise RuntimeError("tcpdump does not capture")

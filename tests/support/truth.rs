@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! What the lab's scenarios did, and where an answer differs from it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::found::{lines, Found};
+
+/// `truth.json` of a recording; see `tests/lab/README.md`.
+#[derive(Deserialize)]
+pub struct Truth {
+    pub streams: Vec<TrueStream>,
+    pub entries: Vec<TrueEntry>,
+}
+
+#[derive(Deserialize)]
+pub struct TrueStream {
+    pub scenario: String,
+    pub leg: String,
+    client: String,
+    server: String,
+    unasserted: Vec<String>,
+    log_lines: Vec<u64>,
+    #[serde(flatten)]
+    fields: BTreeMap<String, Value>,
+}
+
+#[derive(Deserialize)]
+pub struct TrueEntry {
+    pub line: u64,
+    pub stream: Option<usize>,
+}
+
+/// Names in the truth, and the fields that they are about.
+const ASSERTED: &[(&str, &str)] = &[
+    ("phase", "rstdiag.phase"),
+    ("stage", "rstdiag.stage"),
+    ("reset_by", "rstdiag.reset.by"),
+    ("transaction", "rstdiag.transaction"),
+    ("close", "rstdiag.close"),
+    ("close_by", "rstdiag.close.by"),
+    ("piggybacked", "rstdiag.close.piggybacked"),
+    ("requests", "rstdiag.requests"),
+    ("responses", "rstdiag.responses"),
+    ("request", "rstdiag.request"),
+    ("status", "rstdiag.response.status"),
+];
+
+/// How a comparison went.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Differences, one a line; there must be none.
+    pub wrong: Vec<String>,
+    /// Streams and values that were compared.
+    pub streams: usize,
+    pub values: usize,
+    /// Entries of the log that are about a stream's end, and how many of them were matched.
+    pub entries: usize,
+    pub matched: usize,
+}
+
+impl Truth {
+    pub fn read(path: &Path) -> Truth {
+        serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+    }
+
+    /// Compares what was found with what was done. An entry that is said to be about another
+    /// stream is wrong; one that is said to be about none is only not matched.
+    pub fn compare(&self, found: &BTreeMap<u32, Found>) -> Tally {
+        let mut tally = Tally::default();
+        let mut left: Vec<&Found> = found.values().collect();
+        for stream in &self.streams {
+            // Streams of one 4-tuple come in the order of their numbers, here as there.
+            let same = |found: &&Found| {
+                found["rstdiag.client"] == [stream.client.as_str()]
+                    && found["rstdiag.server"] == [stream.server.as_str()]
+            };
+            let Some(at) = left.iter().position(|found| same(&found)) else {
+                tally.wrong.push(format!("{}: the stream was not found", stream.scenario));
+                continue;
+            };
+            stream.compare(left.remove(at), &mut tally);
+        }
+        for extra in left {
+            tally.wrong.push(format!("nobody made {:?}", extra["rstdiag.client"]));
+        }
+        tally.entries = self.entries.iter().filter(|entry| entry.stream.is_some()).count();
+        tally
+    }
+}
+
+impl TrueStream {
+    fn compare(&self, found: &Found, tally: &mut Tally) {
+        tally.streams += 1;
+        for (name, field) in ASSERTED {
+            if self.unasserted.iter().any(|unasserted| unasserted == name) {
+                continue;
+            }
+            let told = &found[field];
+            let truth = self.fields.get(*name).unwrap_or(&Value::Null);
+            let none_begun = *truth == 0 && told.is_empty();
+            tally.values += 1;
+            if !none_begun && *told != words(truth) {
+                self.report(tally, name, &words(truth), told, found);
+            }
+        }
+        let told = lines(found);
+        tally.matched += self.log_lines.iter().filter(|line| told.contains(line)).count();
+        if told.iter().any(|line| !self.log_lines.contains(line)) {
+            let text = |lines: &[u64]| lines.iter().map(u64::to_string).collect::<Vec<_>>();
+            self.report(tally, "log_lines", &text(&self.log_lines), &text(&told), found);
+        }
+    }
+
+    fn report(
+        &self,
+        tally: &mut Tally,
+        name: &str,
+        truth: &[String],
+        told: &[String],
+        found: &Found,
+    ) {
+        tally.wrong.push(format!(
+            "{} ({} leg, {}): {name} is {truth:?}, not {told:?}: {}",
+            self.scenario, self.leg, self.client, found["rstdiag.summary"][0]
+        ));
+    }
+}
+
+/// A value of the truth as `tshark -T fields` prints it.
+fn words(value: &Value) -> Vec<String> {
+    match value {
+        Value::Null => Vec::new(),
+        Value::Bool(flag) => vec![if *flag { "1" } else { "0" }.to_owned()],
+        Value::String(text) => vec![text.clone()],
+        other => vec![other.to_string()],
+    }
+}

@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The plugin in a real tshark: bad input, settings, expert infos, damaged captures.
+#![cfg(feature = "wireshark")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+mod support;
+
+use support::found::{by_tshark, lines};
+use support::host::{host, open_up, readable_dir};
+
+/// A folder with the sample in it, for the files of these tests, too.
+fn dir() -> &'static Path {
+    static DIR: OnceLock<PathBuf> = OnceLock::new();
+    DIR.get_or_init(|| {
+        let dir = readable_dir("tshark");
+        let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/sample");
+        for name in ["sample.pcap", "error.log"] {
+            fs::copy(sample.join(name), dir.join(name)).unwrap();
+        }
+        open_up(&dir);
+        dir
+    })
+}
+
+fn capture() -> PathBuf {
+    dir().join("sample.pcap")
+}
+
+fn sample_log() -> Vec<u8> {
+    fs::read(dir().join("error.log")).unwrap()
+}
+
+/// Writes a file that the host can read.
+fn file(name: &str, bytes: &[u8]) -> PathBuf {
+    let path = dir().join(name);
+    fs::write(&path, bytes).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    path
+}
+
+fn options(log: &Path) -> Vec<String> {
+    vec![format!("error_log:{}", log.display()), "time_zone:UTC".to_owned()]
+}
+
+/// Log lines by stream, and what tshark said on standard error.
+fn told(options: &[String]) -> (usize, usize, String) {
+    let found = by_tshark(&capture(), options);
+    let phases = found.values().filter(|found| !found["rstdiag.phase"].is_empty()).count();
+    let entries = found.values().map(|found| lines(found).len()).sum();
+    let options: Vec<String> = options.iter().map(|o| format!("rstdiag.{o}")).collect();
+    let capture = capture();
+    let mut args = vec!["-r", capture.to_str().unwrap(), "-q", "-z", "io,stat,0"];
+    options.iter().for_each(|option| args.extend(["-o", option]));
+    let (_, stderr) = host().tshark(&args);
+    (phases, entries, stderr)
+}
+
+/// Resets and matched entries of the sample.
+const PHASES: usize = 12;
+const ENTRIES: usize = 18;
+
+#[test]
+fn the_sample_needs_no_words_on_standard_error() {
+    let (phases, entries, stderr) = told(&options(&dir().join("error.log")));
+    assert_eq!((phases, entries), (PHASES, ENTRIES));
+    assert!(!stderr.contains("rstdiag"), "{stderr}");
+}
+
+#[test]
+fn a_log_that_cannot_be_used_costs_one_message_and_nothing_else() {
+    let unreadable = file("unreadable.log", b"x");
+    fs::set_permissions(&unreadable, fs::Permissions::from_mode(0o000)).unwrap();
+    let folder = dir().join("folder.log");
+    fs::create_dir(&folder).unwrap();
+    let pipe = dir().join("pipe.log");
+    assert!(Command::new("mkfifo").args(["-m", "644"]).arg(&pipe).status().unwrap().success());
+    let mut random = 0x2545_f491_4f6c_dd1du64;
+    let binary: Vec<u8> = std::iter::repeat_with(|| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        random as u8
+    })
+    .take(300_000)
+    .collect();
+    let cases = [
+        ("missing", dir().join("missing.log")),
+        ("unreadable", unreadable),
+        ("a folder", folder),
+        ("a pipe that nobody writes to", pipe),
+        ("empty", file("empty.log", b"")),
+        ("binary", file("binary.log", &binary)),
+        ("no log of nginx", file("other.log", b"Jan  1 00:00:00 host sshd[1]: hello\n")),
+    ];
+    for (name, log) in cases {
+        let (phases, entries, stderr) = told(&options(&log));
+        assert_eq!((phases, entries), (PHASES, 0), "{name}");
+        let messages: Vec<&str> =
+            stderr.lines().filter(|line| line.contains("error_log")).collect();
+        assert_eq!(messages.len(), 1, "{name}: {stderr}");
+        assert!(messages[0].contains(log.to_str().unwrap()), "{name}: {}", messages[0]);
+    }
+}
+
+#[test]
+fn bad_lines_cost_nothing_but_themselves() {
+    let good = sample_log();
+    let good = good.split_inclusive(|byte| *byte == b'\n');
+    let long = vec![b'x'; 1 << 20];
+    let cut =
+        &b"2026/11/22 11:54:40 [info] 7#7: *2 recv() failed (104: Connection reset by"[..];
+    let bad: [&[u8]; 7] = [
+        &long,
+        cut,
+        b"\xff\xfe\x00\x80 recv() failed (104: Connection reset by peer)",
+        b"2026/13/45 99:99:99 [info] 7#7: *2 recv() failed (104: Connection reset by peer)",
+        b"2026/11/22 11:54:40 [info] 7#7: *99999999999999999999 recv() failed (104: x)",
+        b"",
+        b"2026/11/22 11:54:40 [info] 7#7: *2 recv() failed (104: x), client: \xff, server: ",
+    ];
+    let mut log = Vec::new();
+    let mut numbers = Vec::new();
+    let mut line = 0;
+    for (index, entry) in good.enumerate() {
+        log.extend_from_slice(bad[index % bad.len()]);
+        log.push(b'\n');
+        log.extend_from_slice(entry);
+        line += 2;
+        numbers.push(line);
+    }
+    let found = by_tshark(&capture(), &options(&file("mixed.log", &log)));
+    let mut told: Vec<u64> = found.values().flat_map(lines).collect();
+    told.sort_unstable();
+    assert_eq!(told, numbers);
+}
+
+#[test]
+fn a_setting_that_is_not_understood_is_reported_once() {
+    let log = dir().join("error.log");
+    let mut options = options(&log);
+    options[1] = "time_zone:Mars/Olympus".to_owned();
+    // The host's own zone is UTC here, so that the default finds the entries, too.
+    let (phases, entries, stderr) = told(&options);
+    assert_eq!((phases, entries), (PHASES, ENTRIES));
+    assert_eq!(stderr.matches("Mars/Olympus").count(), 1, "{stderr}");
+    assert!(stderr.contains("Asia/Shanghai"), "the message says what would do: {stderr}");
+}
+
+#[test]
+fn zone_and_window_decide_what_is_near() {
+    let log = dir().join("error.log");
+    let entries = |zone: &str, window: &str| {
+        let mut options = options(&log);
+        options[1] = format!("time_zone:{zone}");
+        options.push(format!("window:{window}"));
+        told(&options).1
+    };
+    assert_eq!(entries("UTC", "2"), ENTRIES);
+    assert_eq!(entries("+08:00", "2"), 0);
+    assert_eq!(entries("Asia/Shanghai", "2"), 0);
+    assert!(entries("+08:00", "28800") > 0, "eight hours");
+}
+
+#[test]
+fn expert_infos_follow_the_severity_in_every_pass() {
+    let capture = capture();
+    let found = by_tshark(&capture, &options(&dir().join("error.log")));
+    for (severity, level) in
+        [("harmless", "0x00400000"), ("warning", "0x00600000"), ("failure", "0x00800000")]
+    {
+        let mut frames: Vec<&str> = found
+            .values()
+            .filter(|found| found["rstdiag.severity"] == [severity])
+            .filter_map(|found| found["rstdiag.reset.frame"].first().map(String::as_str))
+            .collect();
+        frames.sort_by_key(|frame| frame.parse::<u32>().unwrap());
+        assert!(!frames.is_empty(), "{severity}");
+        let filter = format!("rstdiag.reset.{severity}");
+        for passes in [&["-2"][..], &[]] {
+            let more = [passes, &["-Y", &filter]].concat();
+            let fields = ["frame.number", "_ws.expert.message", "_ws.expert.severity"];
+            let rows =
+                host().fields(&capture, &options(&dir().join("error.log")), &more, &fields);
+            let shown: Vec<&str> = rows.iter().map(|row| row[0][0].as_str()).collect();
+            assert_eq!(shown, frames, "{severity} {passes:?}");
+            for row in &rows {
+                let level: u64 = u64::from_str_radix(&level[2..], 16).unwrap();
+                let levels = row[2].iter().map(|n| n.parse::<u64>().unwrap());
+                assert!(levels.clone().any(|shown| shown == level), "{severity}: {:?}", row[2]);
+                assert!(row[1]
+                    .iter()
+                    .any(|message| message.contains("reset") || message.contains("refused")));
+            }
+        }
+    }
+}
+
+/// Without anybody who looks at the tree, expert infos still come.
+#[test]
+fn the_expert_statistics_list_every_reset() {
+    let capture = capture();
+    for passes in [&["-2"][..], &[]] {
+        let args =
+            [&["-r", capture.to_str().unwrap(), "-q", "-z", "expert"][..], passes].concat();
+        let (out, _) = host().tshark(&args);
+        let listed: usize = out
+            .lines()
+            .filter(|line| line.contains("RSTDIAG"))
+            .map(|line| line.split_whitespace().next().unwrap().parse::<usize>().unwrap())
+            .sum();
+        assert_eq!(listed, PHASES, "{passes:?}\n{out}");
+    }
+}
+
+#[test]
+fn a_damaged_capture_never_crashes_the_host() {
+    let good = fs::read(capture()).unwrap();
+    let log = dir().join("error.log");
+    let mut random = 0x9e37_79b9_7f4a_7c15u64;
+    let mut next = |below: usize| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (random >> 33) as usize % below
+    };
+    for round in 0..60 {
+        let mut bytes = good.clone();
+        if round % 3 == 0 {
+            bytes.truncate(24 + next(good.len() - 24));
+        } else {
+            for _ in 0..1 + next(200) {
+                let at = 24 + next(bytes.len() - 24);
+                bytes[at] = next(256) as u8;
+            }
+        }
+        let damaged = file("damaged.pcap", &bytes);
+        let log = format!("rstdiag.error_log:{}", log.display());
+        let two: &[&str] = if round % 2 == 0 { &["-2"] } else { &[] };
+        let args = ["-n", "-r", damaged.to_str().unwrap(), "-V", "-o", &log, "-Y", "rstdiag"];
+        let out = host().run("tshark", &[&args[..], two].concat(), "");
+        assert!(out.status.signal().is_none(), "round {round}: {}", out.status);
+        let stderr = String::from_utf8_lossy(&out.stderr);
+        assert!(!stderr.contains("defect"), "round {round}: {stderr}");
+    }
+}
