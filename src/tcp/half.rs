@@ -45,6 +45,16 @@ struct Waiting {
     bytes: usize,
 }
 
+/// Where a reset cut a direction.
+#[derive(Clone, Debug, Default)]
+struct Cut {
+    at: i64,
+    /// Segments behind it, which count if the reset turns out to have had no effect.
+    behind: Waiting,
+    /// End of the furthest of them.
+    end: i64,
+}
+
 /// A segment that waits.
 #[derive(Clone, Debug)]
 struct Held {
@@ -66,14 +76,10 @@ pub struct Half {
     acked: i64,
     /// A FIN says that there is no data at or behind this position.
     limit: Option<i64>,
-    /// A reset says that what lies at or behind this position no longer counts.
-    cut: Option<i64>,
+    /// A reset says that what lies further on no longer counts. Few streams have one.
+    cut: Option<Box<Cut>>,
     /// Segments that wait for the bytes before them.
     pending: Waiting,
-    /// Segments behind the cut, which count if the reset turns out to have had no effect.
-    behind_cut: Waiting,
-    /// End of the furthest of them.
-    behind_end: i64,
     /// Segments of the stream since the peer acknowledged bytes that the capture lacks.
     hole_age: u8,
     /// What of it the capture lacks.
@@ -147,28 +153,30 @@ impl Half {
 
     /// A reset: what lies at or behind this position is put aside.
     pub fn cut_at(&mut self, position: i64) {
-        self.cut = Some(position);
+        self.cut = Some(Box::new(Cut { at: position, ..Cut::default() }));
     }
 
     /// Where a reset cut this direction.
     pub fn cut(&self) -> Option<i64> {
-        self.cut
+        self.cut.as_ref().map(|cut| cut.at)
     }
 
     /// Something that ends at this position, which lies behind the cut, was sent.
     pub fn note_behind_cut(&mut self, end: i64) {
-        self.behind_end = self.behind_end.max(end);
+        if let Some(cut) = &mut self.cut {
+            cut.end = cut.end.max(end);
+        }
     }
 
     /// Whether the peer acknowledged what was sent behind the cut, so that it still lives.
     pub fn goes_on(&self) -> bool {
-        self.cut.is_some_and(|cut| cut < self.acked && self.acked <= self.behind_end)
+        self.cut.as_ref().is_some_and(|cut| (cut.at + 1..=cut.end).contains(&self.acked))
     }
 
     /// The reset had no effect: what was put aside is taken after all.
     pub fn uncut(&mut self, hand_on: &mut dyn FnMut(i64, Piece<'_>)) {
-        (self.cut, self.behind_end) = (None, 0);
-        for (start, held) in std::mem::take(&mut self.behind_cut).segments {
+        let Some(cut) = self.cut.take() else { return };
+        for (start, held) in cut.behind.segments {
             self.take(start, held.len, &held.bytes, hand_on);
         }
     }
@@ -177,9 +185,7 @@ impl Half {
     /// since.
     pub fn reopen(&mut self, later: &mut Half) {
         self.acked = self.acked.max(later.acked);
-        (self.limit, self.cut) = (later.limit, later.cut);
-        self.behind_cut = std::mem::take(&mut later.behind_cut);
-        self.behind_end = later.behind_end;
+        (self.limit, self.cut) = (later.limit, later.cut.take());
     }
 
     /// Takes data and hands on what is now in order. `len` is its length on the wire.
@@ -195,9 +201,9 @@ impl Half {
         if start - self.next > FURTHEST {
             return false;
         }
-        if self.cut.is_some_and(|cut| whole > cut) {
-            self.note_behind_cut(whole);
-            self.behind_cut.keep(start, len, bytes);
+        if let Some(cut) = self.cut.as_mut().filter(|cut| whole > cut.at) {
+            cut.end = cut.end.max(whole);
+            cut.behind.keep(start, len, bytes);
         }
         let end = whole.min(self.known_end());
         if end <= self.next || start >= end {
@@ -260,7 +266,7 @@ impl Half {
     /// Where the data can end at the most.
     fn known_end(&self) -> i64 {
         let limit = self.limit.unwrap_or(i64::MAX);
-        limit.min(self.cut.unwrap_or(i64::MAX))
+        limit.min(self.cut().unwrap_or(i64::MAX))
     }
 
     /// Hands on the part of a segment that lies at or behind `next`.

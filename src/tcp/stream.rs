@@ -222,13 +222,14 @@ pub struct Stream {
     last_data: Option<CaptureTime>,
     burst: Option<Burst>,
     fins: [Option<Fin>; 2],
-    late_fins: [Option<LateFin>; 2],
+    /// FINs behind a RST, few of which there are.
+    late_fins: Vec<LateFin>,
     /// A segment of its own acknowledged the first FIN, before the second FIN.
     fin_acked_apart: bool,
     /// The second side sent data when it had acknowledged the first FIN.
     data_after_fin: bool,
     closing: Option<Closing>,
-    resets: Option<Resets>,
+    resets: Option<Box<Resets>>,
     given_up: Option<Box<GivenUp>>,
     late_patience: u8,
     /// Of each side's last segment.
@@ -268,7 +269,7 @@ impl Stream {
             last_data: None,
             burst: None,
             fins: [None; 2],
-            late_fins: [None; 2],
+            late_fins: Vec::new(),
             fin_acked_apart: false,
             data_after_fin: false,
             closing: None,
@@ -296,12 +297,12 @@ impl Stream {
 
     /// The RSTs, whether they had an effect or not.
     pub fn resets(&self) -> Option<&Resets> {
-        self.resets.as_ref()
+        self.resets.as_deref()
     }
 
     /// The RSTs, if they ended the connection or came after its end.
     pub fn effective_resets(&self) -> Option<&Resets> {
-        self.resets.as_ref().filter(|resets| resets.effective)
+        self.resets().filter(|resets| resets.effective)
     }
 
     /// The first FIN of a side.
@@ -515,7 +516,9 @@ impl Stream {
         self.given_up = None;
         self.seen.reverse();
         self.fins.reverse();
-        self.late_fins.reverse();
+        for late in &mut self.late_fins {
+            late.closing.by = late.closing.by.peer();
+        }
         self.last_key.reverse();
         self.last_side = self.last_side.map(Side::peer);
         if let Some(closing) = &mut self.closing {
@@ -733,7 +736,9 @@ impl Stream {
             return;
         }
         self.halves[side as usize].note_behind_cut(fin.end + 1);
-        self.late_fins[side as usize].get_or_insert(LateFin { fin, closing });
+        if self.late_fins.iter().all(|late| late.closing.by != side) {
+            self.late_fins.push(LateFin { fin, closing });
+        }
     }
 
     fn fin_of(&self, side: Side, segment: &Segment<'_>) -> Fin {
@@ -780,7 +785,7 @@ impl Stream {
         self.give_up_holes();
         let torn_down = self.fins.iter().any(Option::is_some);
         let text = segment.payload;
-        self.resets = Some(Resets {
+        self.resets = Some(Box::new(Resets {
             at: Mark { frame: segment.frame, time: segment.time },
             by: side,
             phase: if torn_down { Phase::Teardown } else { self.stage(segment.time) },
@@ -789,7 +794,7 @@ impl Stream {
             effective: true,
             bad_order: self.bad_order,
             keys,
-        });
+        }));
         self.note_closing(side, segment);
     }
 
@@ -828,10 +833,8 @@ impl Stream {
             self.hand_on(side, |half, then| half.uncut(then));
         }
         self.closing = self.closing.filter(|closing| closing.at.frame != frame);
-        let mut late = self.late_fins.map(|late| late.map(|late| (late.closing.by, late)));
-        self.late_fins = [None; 2];
-        late.sort_by_key(|late| late.map(|(_, late)| late.fin.at.frame));
-        for (side, LateFin { fin, closing }) in late.into_iter().flatten() {
+        for LateFin { fin, closing } in std::mem::take(&mut self.late_fins) {
+            let side = closing.by;
             self.halves[side as usize].stop_at(fin.end);
             self.fins[side as usize].get_or_insert(fin);
             self.closing.get_or_insert(closing);
