@@ -166,7 +166,7 @@ fn weigh(
     if leg == Leg::Client
         && asked.is_some()
         && has_request.is_none()
-        && phase.is_before_request()
+        && (phase.is_before_request() || stream.is_unasked())
     {
         return None;
     }
