@@ -21,6 +21,7 @@ use rstdiag::time::CaptureTime;
 
 use builder::{Capture, Frame};
 
+pub mod article;
 pub mod builder;
 pub mod fields;
 #[cfg(feature = "wireshark")]
