@@ -50,7 +50,7 @@ impl Events {
                 self.push(Kind::Fin(side), number, stream, fin.time);
             }
         }
-        if let Some(resets) = stream.resets().filter(|_| !had_reset) {
+        if let Some(resets) = stream.effective_resets().filter(|_| !had_reset) {
             self.push(Kind::Reset(resets.by), number, stream, resets.at.time);
         }
     }

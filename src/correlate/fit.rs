@@ -54,6 +54,12 @@ pub fn fits(traits: &Traits, window: i64, events: &Events, streams: &Streams) ->
             };
             for event in events.find(kind, traits.request_on(leg), written.plus(-before), to) {
                 let Some(stream) = get(streams, event.stream) else { continue };
+                // An end that was noted while the capture was being read may have turned out
+                // to be none.
+                let end = (kind, event.time);
+                if kind != Kind::Silence && ends(stream).all(|other| other != end) {
+                    continue;
+                }
                 let found = weigh(traits, leg, kind, event.time, stream);
                 out.extend(found.map(|(evidence, weight)| Fit {
                     stream: event.stream,
@@ -86,7 +92,8 @@ pub fn fits_end(traits: &Traits, kind: Kind, time: CaptureTime, stream: &Stream)
 /// What ended on a stream, and when.
 pub fn ends(stream: &Stream) -> impl Iterator<Item = (Kind, CaptureTime)> {
     let fin = |side| stream.fin(side).map(|fin| (Kind::Fin(side), fin.time));
-    let reset = stream.resets().map(|resets| (Kind::Reset(resets.by), resets.at.time));
+    let reset =
+        stream.effective_resets().map(|resets| (Kind::Reset(resets.by), resets.at.time));
     [fin(Side::Client), fin(Side::Server), reset].into_iter().flatten()
 }
 
@@ -159,7 +166,7 @@ fn weigh(
     if leg == Leg::Client
         && asked.is_some()
         && has_request.is_none()
-        && phase.is_before_request()
+        && (phase.is_before_request() || stream.is_unasked())
     {
         return None;
     }

@@ -14,8 +14,12 @@ const REQUEST: usize = 72;
 
 /// What happened, whether it hurt, and where it is logged.
 pub fn sentence(verdict: &Verdict<'_>) -> String {
-    let mut out = match verdict.reset_by() {
-        Some(by) => reset(verdict, by),
+    let mut out = match verdict.resets() {
+        Some(resets) if resets.effective => reset(verdict, resets.by),
+        Some(resets) => {
+            let (by, frame) = (resets.by.word(), resets.at.frame);
+            format!("{}; the {by}'s RST in frame {frame} had no effect", close(verdict))
+        }
         None => close(verdict),
     }
     .replace("the nginx", "nginx");
@@ -156,7 +160,8 @@ fn after_response(verdict: &Verdict<'_>, request: &str, idle: Option<String>) ->
     let answer = answer(verdict);
     let acknowledged = match verdict.response_acked() {
         Some(true) => ", which the client had acknowledged",
-        _ => ", which the client had not acknowledged",
+        Some(false) => ", which the client had not acknowledged",
+        None => "",
     };
     let early = match exchange.sent {
         Progress::Begun | Progress::Lost => ", with the request still incomplete",

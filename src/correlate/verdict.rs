@@ -90,7 +90,7 @@ impl<'a> Verdict<'a> {
     /// How bad it is.
     pub fn severity(&self) -> Severity {
         let transaction = self.transaction();
-        let Some(resets) = self.stream.resets() else {
+        let Some(resets) = self.stream.effective_resets() else {
             return match transaction {
                 Transaction::Failed => Severity::Failure,
                 _ => Severity::Harmless,
@@ -133,7 +133,7 @@ impl<'a> Verdict<'a> {
         match exchange.answered {
             Progress::Complete if self.stream.is_acked(exchange) => Transaction::Completed,
             // The client's own RST leaves no doubt that it did not take the rest.
-            Progress::Complete if self.reset_by() == Some(Side::Client) => {
+            Progress::Complete if self.ended_by_reset_of(Side::Client) => {
                 match self.stream.caveats().one_sided {
                     true => Transaction::Unknown,
                     false => Transaction::Failed,
@@ -151,6 +151,7 @@ impl<'a> Verdict<'a> {
     /// The transaction of a stream on which no HTTP message is recognized.
     fn transaction_unseen(&self) -> Transaction {
         match self.stage() {
+            _ if self.stream.is_unasked() => Transaction::None,
             Phase::Handshake | Phase::TlsHandshake | Phase::BeforeRequest => Transaction::None,
             Phase::DuringRequest | Phase::AwaitingResponse if self.is_over() => {
                 Transaction::Failed
@@ -161,7 +162,11 @@ impl<'a> Verdict<'a> {
 
     /// No more of a response can come: the server closed its direction, or a RST was sent.
     fn is_over(&self) -> bool {
-        self.stream.resets().is_some() || self.stream.fin(Side::Server).is_some()
+        self.stream.effective_resets().is_some() || self.stream.fin(Side::Server).is_some()
+    }
+
+    fn ended_by_reset_of(&self, side: Side) -> bool {
+        self.stream.effective_resets().is_some_and(|resets| resets.by == side)
     }
 
     /// When the handshake was complete, or the first segment was seen.
@@ -212,10 +217,7 @@ impl<'a> Verdict<'a> {
     /// The exchange that `transaction` is about.
     pub fn exchange(&self) -> Option<&'a Exchange> {
         // A response that the server sent unasked is no transaction.
-        let seen = |exchange: &&Exchange| {
-            exchange.sent != Progress::None || self.stream.caveats().mid_stream
-        };
-        self.stream.exchange().filter(seen)
+        self.stream.exchange().filter(|exchange| exchange.sent != Progress::None)
     }
 
     /// Method and URI of that exchange.
@@ -231,6 +233,9 @@ impl<'a> Verdict<'a> {
     /// Whether the client's TCP acknowledged every byte of its response.
     pub fn response_acked(&self) -> Option<bool> {
         let exchange = self.exchange().filter(|e| has_response(e.answered))?;
+        if !self.stream.shows(Side::Client) {
+            return None;
+        }
         Some(self.stream.is_acked(exchange))
     }
 

@@ -5,6 +5,8 @@
 //! first byte that the capture shows). They are 64 bits wide, so they never wrap; sequence
 //! numbers become positions at the door and are not compared anywhere else.
 
+use std::collections::BTreeMap;
+
 use crate::limits;
 
 /// A piece of one direction's byte stream, in order.
@@ -16,6 +18,17 @@ pub enum Piece<'a> {
     Missing(u64),
 }
 
+impl Piece<'_> {
+    /// Bytes on the wire; there is at least one.
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> u64 {
+        match self {
+            Piece::Data(bytes) => bytes.len() as u64,
+            Piece::Missing(count) => *count,
+        }
+    }
+}
+
 /// Why the capture lacks bytes that were sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Losses {
@@ -25,17 +38,33 @@ pub struct Losses {
     pub truncated: bool,
 }
 
-/// A segment that waits for the bytes before it.
-#[derive(Debug)]
-struct Pending {
-    start: i64,
+/// Segments by their start.
+#[derive(Clone, Debug, Default)]
+struct Waiting {
+    segments: BTreeMap<i64, Held>,
+    bytes: usize,
+}
+
+/// Where a reset cut a direction.
+#[derive(Clone, Debug, Default)]
+struct Cut {
+    at: i64,
+    /// Segments behind it, which count if the reset turns out to have had no effect.
+    behind: Waiting,
+    /// End of the furthest of them.
+    end: i64,
+}
+
+/// A segment that waits.
+#[derive(Clone, Debug)]
+struct Held {
     /// Length on the wire; `bytes` may be shorter.
     len: u32,
     bytes: Box<[u8]>,
 }
 
 /// One direction of a connection.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Half {
     /// Sequence number of position 0.
     base: Option<u32>,
@@ -45,10 +74,12 @@ pub struct Half {
     sent: i64,
     /// The furthest position that the peer acknowledged.
     acked: i64,
-    /// No data counts at or behind this position: there is a FIN, or it lies behind a reset.
+    /// A FIN says that there is no data at or behind this position.
     limit: Option<i64>,
-    pending: Vec<Pending>,
-    pending_bytes: usize,
+    /// A reset says that what lies further on no longer counts. Few streams have one.
+    cut: Option<Box<Cut>>,
+    /// Segments that wait for the bytes before them.
+    pending: Waiting,
     /// Segments of the stream since the peer acknowledged bytes that the capture lacks.
     hole_age: u8,
     /// What the capture lacks of this direction.
@@ -59,16 +90,22 @@ pub struct Half {
 /// interleave several queues bring data after its acknowledgment, by a few frames.
 const HOLE_PATIENCE: u8 = 8;
 
+/// Data that starts further ahead than this belongs to no connection of this one's numbers: it
+/// is the largest window that TCP can offer (RFC 7323, section 2.3).
+const FURTHEST: i64 = 1 << 30;
+
 impl Half {
     /// Starts the count at this sequence number, unless it was started before.
     pub fn start_at(&mut self, seq: u32) {
         self.base.get_or_insert(seq);
     }
 
-    /// A SYN says for certain where the count starts.
+    /// A SYN says for certain where the count starts. What was acknowledged before it, with
+    /// nothing sent, belonged to an older connection.
     pub fn syn(&mut self, seq: u32) {
-        if self.next == 0 && self.sent == 0 {
-            self.base = Some(seq.wrapping_add(1));
+        let base = Some(seq.wrapping_add(1));
+        if self.next == 0 && self.sent == 0 && self.base != base {
+            (self.base, self.acked) = (base, 0);
         }
     }
 
@@ -94,9 +131,14 @@ impl Half {
         self.sent
     }
 
-    /// The furthest position that the peer acknowledged.
+    /// The furthest position that the peer acknowledged. A FIN counts like a byte.
     pub fn acked(&self) -> i64 {
         self.acked
+    }
+
+    /// The furthest data that the peer acknowledged.
+    pub fn acked_data(&self) -> i64 {
+        self.acked.min(self.known_end())
     }
 
     /// Notes that the peer acknowledged everything before this position.
@@ -104,23 +146,67 @@ impl Half {
         self.acked = self.acked.max(position);
     }
 
-    /// From now on nothing at or behind this position is taken.
+    /// A FIN: from now on nothing at or behind this position is taken.
     pub fn stop_at(&mut self, position: i64) {
         self.limit = Some(position.min(self.limit.unwrap_or(i64::MAX)));
     }
 
+    /// A reset: what lies at or behind this position is put aside.
+    pub fn cut_at(&mut self, position: i64) {
+        self.cut = Some(Box::new(Cut { at: position, ..Cut::default() }));
+    }
+
+    /// Where a reset cut this direction.
+    pub fn cut(&self) -> Option<i64> {
+        self.cut.as_ref().map(|cut| cut.at)
+    }
+
+    /// Something that ends at this position, which lies behind the cut, was sent.
+    pub fn note_behind_cut(&mut self, end: i64) {
+        if let Some(cut) = &mut self.cut {
+            cut.end = cut.end.max(end);
+        }
+    }
+
+    /// Whether the peer acknowledged what was sent behind the cut, so that it still lives.
+    pub fn goes_on(&self) -> bool {
+        self.cut.as_ref().is_some_and(|cut| (cut.at + 1..=cut.end).contains(&self.acked))
+    }
+
+    /// The reset had no effect: what was put aside is taken after all.
+    pub fn uncut(&mut self, hand_on: &mut dyn FnMut(i64, Piece<'_>)) {
+        let Some(cut) = self.cut.take() else { return };
+        for (start, held) in cut.behind.segments {
+            self.take(start, held.len, &held.bytes, hand_on);
+        }
+    }
+
+    /// Goes on from an earlier state: takes over from the later one what was learned of the ends
+    /// since.
+    pub fn reopen(&mut self, later: &mut Half) {
+        self.acked = self.acked.max(later.acked);
+        (self.limit, self.cut) = (later.limit, later.cut.take());
+    }
+
     /// Takes data and hands on what is now in order. `len` is its length on the wire.
-    /// Tells whether the data held anything that was not known before.
+    /// Tells whether the data held anything that counts and was not known before.
     pub fn take(
         &mut self,
         start: i64,
         len: u32,
         bytes: &[u8],
-        hand_on: &mut impl FnMut(i64, Piece<'_>),
+        hand_on: &mut dyn FnMut(i64, Piece<'_>),
     ) -> bool {
-        let limit = self.limit.unwrap_or(i64::MAX);
-        let end = (start + i64::from(len)).min(limit);
-        if end <= self.next || start >= limit {
+        let whole = (start + i64::from(len)).min(self.limit.unwrap_or(i64::MAX));
+        if start - self.next > FURTHEST {
+            return false;
+        }
+        if let Some(cut) = self.cut.as_mut().filter(|cut| whole > cut.at) {
+            cut.end = cut.end.max(whole);
+            cut.behind.keep(start, len, bytes);
+        }
+        let end = whole.min(self.known_end());
+        if end <= self.next || start >= end {
             return false;
         }
         self.sent = self.sent.max(end);
@@ -128,7 +214,7 @@ impl Half {
             self.losses.truncated = true;
         }
         if start > self.next {
-            self.keep(start, (end - start) as u32, bytes);
+            self.pending.keep(start, (end - start) as u32, bytes);
             return true;
         }
         self.pass(start, end, bytes, hand_on);
@@ -136,9 +222,18 @@ impl Half {
         true
     }
 
+    /// Whether the peer acknowledged bytes that the capture does not hold, so far.
+    ///
+    /// One byte that nothing follows is the peer's FIN, which counts like a byte and is not in
+    /// the capture.
+    pub fn lacks_acked(&self) -> bool {
+        let lacking = self.acked_data() - self.next;
+        lacking > 1 || lacking == 1 && !self.pending.segments.is_empty()
+    }
+
     /// Gives a hole that the peer acknowledged a chance to fill, then passes over it.
-    pub fn mind_holes(&mut self, hand_on: &mut impl FnMut(i64, Piece<'_>)) {
-        if self.acked.min(self.known_end()) <= self.next {
+    pub fn mind_holes(&mut self, hand_on: &mut dyn FnMut(i64, Piece<'_>)) {
+        if !self.lacks_acked() {
             self.hole_age = 0;
             return;
         }
@@ -150,14 +245,11 @@ impl Half {
 
     /// Passes over every hole that the peer has acknowledged: those bytes were sent and have
     /// arrived, the capture only lacks them.
-    pub fn pass_holes(&mut self, hand_on: &mut impl FnMut(i64, Piece<'_>)) {
+    pub fn pass_holes(&mut self, hand_on: &mut dyn FnMut(i64, Piece<'_>)) {
         self.hole_age = 0;
-        loop {
-            let known = self.pending.iter().map(|p| p.start).min();
-            let to = known.unwrap_or(i64::MAX).min(self.acked).min(self.known_end());
-            if to <= self.next {
-                return;
-            }
+        while self.lacks_acked() {
+            let known = self.pending.segments.first_key_value().map(|(&start, _)| start);
+            let to = known.unwrap_or(i64::MAX).min(self.acked_data());
             self.losses.gap = true;
             hand_on(self.next, Piece::Missing((to - self.next) as u64));
             self.next = to;
@@ -173,7 +265,8 @@ impl Half {
 
     /// Where the data can end at the most.
     fn known_end(&self) -> i64 {
-        self.limit.unwrap_or(i64::MAX)
+        let limit = self.limit.unwrap_or(i64::MAX);
+        limit.min(self.cut().unwrap_or(i64::MAX))
     }
 
     /// Hands on the part of a segment that lies at or behind `next`.
@@ -182,7 +275,7 @@ impl Half {
         start: i64,
         end: i64,
         bytes: &[u8],
-        hand_on: &mut impl FnMut(i64, Piece<'_>),
+        hand_on: &mut dyn FnMut(i64, Piece<'_>),
     ) {
         let known = (self.next - start) as usize;
         let length = (end - start) as usize;
@@ -197,31 +290,42 @@ impl Half {
         }
     }
 
-    fn drain(&mut self, hand_on: &mut impl FnMut(i64, Piece<'_>)) {
-        while let Some(index) = self.pending.iter().position(|p| p.start <= self.next) {
-            let segment = self.pending.swap_remove(index);
-            self.pending_bytes -= segment.bytes.len();
-            let end = segment.start + i64::from(segment.len);
+    fn drain(&mut self, hand_on: &mut dyn FnMut(i64, Piece<'_>)) {
+        while let Some((start, held)) = self.pending.pop(self.next) {
+            let end = (start + i64::from(held.len)).min(self.known_end());
             if end > self.next {
-                self.pass(segment.start, end, &segment.bytes, hand_on);
+                self.pass(start, end, &held.bytes, hand_on);
             }
         }
     }
+}
 
-    /// Keeps an early segment. Past the bound on bytes only its length is kept, which is all
-    /// that the framing of a body needs; past the bound on segments it is dropped, and becomes
-    /// a gap once the peer acknowledges it.
+impl Waiting {
+    /// Keeps a segment. Past the bound on bytes only its length is kept, which is all that the
+    /// framing of a body needs; past the bound on segments it is dropped, and becomes a gap
+    /// once the peer acknowledges it.
     fn keep(&mut self, start: i64, len: u32, bytes: &[u8]) {
-        let known = self.pending.iter().any(|p| p.start == start && p.len >= len);
-        if known || self.pending.len() >= limits::PENDING_SEGMENTS {
+        let known = self.segments.get(&start).map(|held| (held.len, held.bytes.len()));
+        if known.is_some_and(|(known, _)| known >= len)
+            || known.is_none() && self.segments.len() >= limits::PENDING_SEGMENTS
+        {
             return;
         }
+        self.bytes -= known.map_or(0, |(_, bytes)| bytes);
         let mut bytes = &bytes[..bytes.len().min(len as usize)];
-        if self.pending_bytes + bytes.len() > limits::PENDING_BYTES {
+        if self.bytes + bytes.len() > limits::PENDING_BYTES {
             bytes = &[];
         }
-        self.pending_bytes += bytes.len();
-        self.pending.push(Pending { start, len, bytes: bytes.into() });
+        self.bytes += bytes.len();
+        self.segments.insert(start, Held { len, bytes: bytes.into() });
+    }
+
+    /// The first segment, if it starts at or before this position.
+    fn pop(&mut self, position: i64) -> Option<(i64, Held)> {
+        let first = self.segments.first_entry().filter(|first| *first.key() <= position)?;
+        let (start, held) = first.remove_entry();
+        self.bytes -= held.bytes.len();
+        Some((start, held))
     }
 }
 
@@ -283,6 +387,31 @@ mod tests {
         });
         assert_eq!(out, [(0, 3), (3, 7)]);
         assert!(half.losses.truncated);
+    }
+
+    #[test]
+    fn what_lies_behind_a_cut_counts_once_the_cut_is_lifted() {
+        let mut half = Half::default();
+        half.cut_at(4);
+        assert_eq!(run(&mut half, &[(0, "ab"), (2, "cdef"), (6, "gh")]), "abcd");
+        assert_eq!(half.sent(), 4);
+        assert!(!half.goes_on());
+        half.acknowledge(8);
+        assert!(half.goes_on());
+        let mut out = Vec::new();
+        half.uncut(&mut |at, _| out.push(at));
+        assert_eq!(out, [4, 6]);
+        assert_eq!(half.next(), 8);
+    }
+
+    #[test]
+    fn one_acknowledged_byte_that_nothing_follows_is_a_fin() {
+        let mut half = Half::default();
+        half.acknowledge(3);
+        assert_eq!(run(&mut half, &[(0, "ab")]), "ab");
+        assert!(!half.lacks_acked());
+        half.acknowledge(4);
+        assert_eq!(run(&mut half, &[]), "[2]");
     }
 
     #[test]

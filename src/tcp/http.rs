@@ -31,7 +31,7 @@ pub enum Progress {
 }
 
 /// One request and its response.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Exchange {
     serial: u64,
     kind: Kind,
@@ -51,6 +51,8 @@ pub struct Exchange {
     pub response_end: Option<i64>,
     /// What ends the response.
     pub ends_by: EndsBy,
+    /// The response stands in the capture before its request.
+    early: bool,
 }
 
 /// What ends a response.
@@ -75,7 +77,7 @@ enum Kind {
 }
 
 /// The HTTP/1.x conversation of one connection.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Http {
     requests: Reader,
     responses: Reader,
@@ -89,16 +91,18 @@ pub struct Http {
     pub completed: u64,
     /// A 101, or a 2xx to CONNECT: what follows is no HTTP/1.x.
     pub tunnel: bool,
+    /// What is answered now may have been asked by bytes that are not seen yet.
+    unseen: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Reader {
     state: State,
     /// Serial of the exchange that the message belongs to.
     serial: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 enum State {
     /// Between messages.
     #[default]
@@ -132,6 +136,13 @@ enum Chunk {
 
 impl Chunk {
     const START: Chunk = Chunk::Size(None);
+
+    /// Behind bytes that the capture lacks, if they are all data.
+    fn past(self, count: u64) -> Option<Chunk> {
+        let Chunk::Data(left) = self else { return None };
+        let left = left.checked_sub(count)?;
+        Some(if left == 0 { Chunk::DataEnd } else { Chunk::Data(left) })
+    }
 }
 
 /// What a head says of the body behind it.
@@ -174,8 +185,10 @@ impl Http {
         }
     }
 
-    /// Takes the next piece that the server sent, and its position.
-    pub fn server(&mut self, at: i64, piece: Piece<'_>) {
+    /// Takes the next piece that the server sent, and its position. `unseen`: the server has
+    /// received bytes of the client that the capture has not shown so far.
+    pub fn server(&mut self, at: i64, piece: Piece<'_>, unseen: bool) {
+        self.unseen = unseen;
         match piece {
             Piece::Data(bytes) => self.response_bytes(at, bytes),
             Piece::Missing(count) => self.response_missing(at, count),
@@ -196,8 +209,9 @@ impl Http {
             return;
         }
         if matches!(self.requests.state, State::Lost) && starts_request(bytes) {
-            // What was open before the loss can't be told from what is open now.
-            self.open.clear();
+            // What was open before the loss can't be told from what is open now, save what is
+            // just being answered.
+            self.open.retain(|exchange| exchange.answered == Progress::Begun);
             self.requests.state = State::Idle;
         }
         while !bytes.is_empty() {
@@ -205,13 +219,21 @@ impl Http {
                 State::Idle => {
                     // Empty lines before a request are no part of it (RFC 9112, section 2.2).
                     bytes = skip_line_ends(bytes);
-                    if !bytes.is_empty() {
-                        self.begin_request();
+                    if bytes.is_empty() {
+                        return;
+                    }
+                    match may_start_request(bytes) {
+                        true => self.begin_request(),
+                        false => self.lose_requests(),
                     }
                 }
                 State::Head(head) => {
                     let Some((whole, rest)) = take_head(head, bytes) else {
-                        let line = request_line(head);
+                        if head.len() >= limits::HEAD {
+                            return self.lose_requests();
+                        }
+                        let ends_line = memchr::memchr(b'\n', bytes).is_some();
+                        let line = if ends_line { request_line(head) } else { None };
                         return self.note_request(line);
                     };
                     bytes = rest;
@@ -247,7 +269,10 @@ impl Http {
                     self.complete_request();
                 }
             }
-            State::Chunked(Chunk::Data(left)) if *left > count => *left -= count,
+            State::Chunked(chunk) => match chunk.past(count) {
+                Some(next) => *chunk = next,
+                None => self.lose_requests(),
+            },
             State::Idle => {
                 self.begin_request();
                 self.lose_requests();
@@ -260,7 +285,11 @@ impl Http {
         self.begun += 1;
         self.requests.serial = self.begun;
         self.requests.state = State::Head(Vec::new());
-        if self.open.len() < limits::PIPELINED {
+        let answered = self.open.front_mut().or(self.last.as_mut());
+        if let Some(exchange) = answered.filter(|exchange| exchange.early) {
+            exchange.early = false;
+            (exchange.serial, exchange.sent) = (self.begun, Progress::Begun);
+        } else if self.open.len() < limits::PIPELINED {
             self.open.push_back(Exchange {
                 serial: self.begun,
                 sent: Progress::Begun,
@@ -332,12 +361,21 @@ impl Http {
             match &mut self.responses.state {
                 State::Idle => {
                     bytes = skip_line_ends(bytes);
-                    if !bytes.is_empty() {
-                        self.begin_response(at + (before - bytes.len()) as i64);
+                    if bytes.is_empty() {
+                        return;
+                    }
+                    match may_start_response(bytes) {
+                        true => self.begin_response(at + (before - bytes.len()) as i64),
+                        false => self.lose_responses(),
                     }
                 }
                 State::Head(head) => {
-                    let Some((head, rest)) = take_head(head, bytes) else { return };
+                    let Some((head, rest)) = take_head(head, bytes) else {
+                        if head.len() >= limits::HEAD || !may_start_response(head) {
+                            self.lose_responses();
+                        }
+                        return;
+                    };
                     bytes = rest;
                     self.end_response_head(at + (before - bytes.len()) as i64, &head);
                     if self.tunnel {
@@ -381,7 +419,10 @@ impl Http {
                     self.complete_response(at.saturating_add_unsigned(count));
                 }
             }
-            State::Chunked(Chunk::Data(left)) if *left > count => *left -= count,
+            State::Chunked(chunk) => match chunk.past(count) {
+                Some(next) => *chunk = next,
+                None => self.lose_responses(),
+            },
             State::UntilClose => {}
             State::Idle => {
                 self.begin_response(at);
@@ -394,9 +435,12 @@ impl Http {
     fn begin_response(&mut self, at: i64) {
         self.responses.state = State::Head(Vec::new());
         if self.open.is_empty() {
-            // A response to nothing: an error that the server announces unasked, or the
-            // answer to a request that the capture lacks.
-            self.open.push_back(Exchange::default());
+            // The answer to a request that the capture lacks, or shows later; else a response
+            // to nothing, as a server sends it when it loses patience.
+            let early = self.unseen && !matches!(self.requests.state, State::Lost);
+            let asked = self.unseen || matches!(self.requests.state, State::Lost);
+            let sent = if asked { Progress::Lost } else { Progress::None };
+            self.open.push_back(Exchange { sent, early, ..Exchange::default() });
         }
         if let Some(exchange) = self.open.front_mut() {
             exchange.answered = Progress::Begun;
@@ -449,7 +493,7 @@ impl Http {
             exchange.answered = Progress::Complete;
             exchange.response_end = Some(at);
             // What answers no request does not hide the last exchange that was one.
-            if exchange.serial > 0 || self.last.as_ref().is_none_or(|last| last.serial == 0) {
+            if exchange.sent != Progress::None || self.last.is_none() {
                 self.last = Some(exchange);
             }
         }
@@ -489,8 +533,17 @@ pub fn starts_request(bytes: &[u8]) -> bool {
 
 /// Whether these bytes start with a status line.
 pub fn starts_response(bytes: &[u8]) -> bool {
-    bytes.starts_with(b"HTTP/1.")
+    bytes.starts_with(STATUS_LINE)
 }
+
+/// Whether these bytes can be the start of a status line, as far as it is there.
+fn may_start_response(bytes: &[u8]) -> bool {
+    let length = bytes.len().min(STATUS_LINE.len());
+    bytes[..length] == STATUS_LINE[..length]
+}
+
+/// How a status line starts.
+const STATUS_LINE: &[u8] = b"HTTP/1.";
 
 /// A hash of a Host header that does not tell upper from lower case. Never 0 by accident of
 /// an empty name: an empty name has a hash like any other.
@@ -697,7 +750,7 @@ mod tests {
             match *side {
                 ">" => http.client(piece),
                 "<" => {
-                    http.server(at, piece);
+                    http.server(at, piece, false);
                     at += match piece {
                         Piece::Data(bytes) => bytes.len() as i64,
                         Piece::Missing(count) => count as i64,

@@ -107,9 +107,11 @@ pub struct Closing {
     pub idle: Option<i64>,
     /// What of either side's data had been seen by then, by [`Side`].
     seen: [i64; 2],
+    /// What of either side's data the other had acknowledged by then.
+    acked: [i64; 2],
 }
 
-/// The RSTs of a stream.
+/// The RSTs of a stream. Its first one is the first that had an effect, if any had.
 #[derive(Clone, Debug)]
 pub struct Resets {
     /// The first of them.
@@ -122,7 +124,19 @@ pub struct Resets {
     pub count: u32,
     /// Payload of the first one.
     pub text: Box<[u8]>,
+    /// The connection did not go on after it.
+    pub effective: bool,
+    /// The capture was out of order before it.
+    bad_order: bool,
+    /// Keys of RSTs, to know copies of them by.
+    keys: [Option<Key>; RESET_KEYS],
 }
+
+/// Side, identification, sequence and acknowledgment number: the same in a copy.
+type Key = (Side, u16, u32, u32);
+
+/// RSTs of one burst that are told from their copies: endpoints send up to three.
+const RESET_KEYS: usize = 4;
 
 #[derive(Clone, Copy, Debug)]
 struct Fin {
@@ -133,8 +147,33 @@ struct Fin {
     answers: bool,
 }
 
+/// A FIN that came behind a RST: it counts if the RST had no effect.
+#[derive(Clone, Copy, Debug)]
+struct LateFin {
+    fin: Fin,
+    closing: Closing,
+}
+
+/// The last data of a conversation by bursts.
+#[derive(Clone, Copy, Debug)]
+struct Burst {
+    time: CaptureTime,
+    /// Position behind it.
+    end: i64,
+}
+
+/// How things stood before holes were given up.
+#[derive(Debug)]
+struct GivenUp {
+    halves: [Half; 2],
+    app: App,
+}
+
+/// Late segments that holes are opened for again, once they were given up.
+const LATE_PATIENCE: u8 = 8;
+
 /// What the payload was recognized as.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 enum App {
     #[default]
     Undecided,
@@ -181,15 +220,21 @@ pub struct Stream {
     acknowledged: bool,
     app: App,
     last_data: Option<CaptureTime>,
+    burst: Option<Burst>,
     fins: [Option<Fin>; 2],
+    /// FINs behind a RST, few of which there are.
+    late_fins: Vec<LateFin>,
     /// A segment of its own acknowledged the first FIN, before the second FIN.
     fin_acked_apart: bool,
     /// The second side sent data when it had acknowledged the first FIN.
     data_after_fin: bool,
     closing: Option<Closing>,
-    resets: Option<Resets>,
-    /// Identification, sequence and acknowledgment number of each side's last segment.
-    last_key: [(u16, u32, u32); 2],
+    resets: Option<Box<Resets>>,
+    given_up: Option<Box<GivenUp>>,
+    late_patience: u8,
+    /// Of each side's last segment.
+    last_key: [Option<Key>; 2],
+    last_side: Option<Side>,
     /// The capture holds segments twice.
     copies: bool,
     bad_order: bool,
@@ -222,12 +267,17 @@ impl Stream {
             acknowledged: false,
             app: App::Undecided,
             last_data: None,
+            burst: None,
             fins: [None; 2],
+            late_fins: Vec::new(),
             fin_acked_apart: false,
             data_after_fin: false,
             closing: None,
             resets: None,
-            last_key: [(0, 0, 0); 2],
+            given_up: None,
+            late_patience: LATE_PATIENCE,
+            last_key: [None; 2],
+            last_side: None,
             copies: false,
             bad_order: false,
         }
@@ -245,9 +295,14 @@ impl Stream {
         self.closing.as_ref()
     }
 
-    /// The RSTs.
+    /// The RSTs, whether they had an effect or not.
     pub fn resets(&self) -> Option<&Resets> {
-        self.resets.as_ref()
+        self.resets.as_deref()
+    }
+
+    /// The RSTs, if they ended the connection or came after its end.
+    pub fn effective_resets(&self) -> Option<&Resets> {
+        self.resets().filter(|resets| resets.effective)
     }
 
     /// The first FIN of a side.
@@ -258,7 +313,7 @@ impl Stream {
     /// Which ends have been seen: FINs of client and server, and a RST.
     pub fn ends_seen(&self) -> [bool; 3] {
         let [client, server] = self.fins;
-        [client.is_some(), server.is_some(), self.resets.is_some()]
+        [client.is_some(), server.is_some(), self.effective_resets().is_some()]
     }
 
     /// The handshake is complete, or the capture starts after it.
@@ -278,7 +333,7 @@ impl Stream {
 
     /// How the connection was closed.
     pub fn close(&self) -> Close {
-        match (self.fins, &self.resets) {
+        match (self.fins, self.effective_resets()) {
             ([Some(client), Some(server)], _) => {
                 let answered = client.answers || server.answers;
                 if self.data_after_fin {
@@ -319,9 +374,20 @@ impl Stream {
     /// Bytes that a response's framing promised and the client never acknowledged.
     pub fn missing(&self, exchange: &Exchange) -> Option<u64> {
         let begun = !matches!(exchange.answered, Progress::None | Progress::Lost);
-        let end = exchange.response_end.filter(|_| begun)?;
-        let acked = self.server_half().acked().max(exchange.response_start);
+        let end = exchange.response_end.filter(|_| begun && self.shows(Side::Client))?;
+        let acked = self.server_half().acked_data().max(exchange.response_start);
         Some((end - acked).max(0) as u64)
+    }
+
+    /// Whether the capture holds the direction of this side.
+    pub fn shows(&self, side: Side) -> bool {
+        self.seen[side as usize]
+    }
+
+    /// The client has certainly sent nothing.
+    pub fn is_unasked(&self) -> bool {
+        let half = self.client_half();
+        !self.mid_stream() && half.sent() == 0 && !half.lacks_acked()
     }
 
     /// What the capture does not show of this stream.
@@ -343,7 +409,7 @@ impl Stream {
             return Phase::Handshake;
         }
         let stage = match &self.app {
-            App::Undecided if self.mid_stream() => Phase::Unknown,
+            App::Undecided if self.has_lost_start() => Phase::Unknown,
             App::Undecided => Phase::BeforeRequest,
             App::Http(http) => http_stage(http),
             App::Tls(tls) if tls.is_lost() => Phase::Unknown,
@@ -352,8 +418,11 @@ impl Stream {
             App::Tls(tls) => self.burst_stage(&tls.bursts, now),
             App::Other(bursts) => self.burst_stage(bursts, now),
         };
-        // Data behind a hole was sent, though what it says is not known.
+        let halves = &self.halves;
         match stage {
+            // What arrived and is not in the capture may have been anything.
+            _ if halves.iter().any(Half::lacks_acked) => Phase::Unknown,
+            // Data behind a hole was sent, though what it says is not known.
             Phase::BeforeRequest | Phase::AfterResponse if self.client_half().has_hole() => {
                 Phase::DuringRequest
             }
@@ -363,11 +432,13 @@ impl Stream {
     }
 
     fn burst_stage(&self, bursts: &Bursts, now: CaptureTime) -> Phase {
-        let Some(side) = bursts.last else { return Phase::BeforeRequest };
+        let (Some(side), Some(burst)) = (bursts.last, self.burst) else {
+            return Phase::BeforeRequest;
+        };
         let half = &self.halves[side as usize];
-        let quiet = self.last_data.is_some_and(|last| now.since(last) >= BURST_END);
+        let quiet = now.since(burst.time) >= BURST_END;
         match side {
-            _ if !quiet || half.acked() < half.sent() => Phase::Unknown,
+            _ if !quiet || half.has_hole() || half.acked() < burst.end => Phase::Unknown,
             Side::Client if bursts.asks() => Phase::AwaitingResponse,
             Side::Client => Phase::Unknown,
             Side::Server => Phase::AfterResponse,
@@ -376,6 +447,12 @@ impl Stream {
 
     fn mid_stream(&self) -> bool {
         !self.syn && !self.syn_ack
+    }
+
+    /// The first bytes of a side are not in the capture.
+    fn has_lost_start(&self) -> bool {
+        self.mid_stream()
+            || matches!(self.app, App::Undecided) && self.halves.iter().any(|h| h.next() > 0)
     }
 
     fn client_half(&self) -> &Half {
@@ -397,11 +474,18 @@ impl Stream {
         if segment.tcp.rst {
             return self.reset(side, segment, copy);
         }
+        if segment.tcp.syn && !copy && self.is_reborn(side) {
+            self.revive();
+            self.halves = Default::default();
+        }
         self.handshake(side, segment);
         self.acknowledge(side, segment);
         self.payload(side, segment);
-        if segment.tcp.fin && self.fins[side as usize].is_none() && self.resets.is_none() {
-            self.finish(side, segment);
+        if segment.tcp.fin && self.fins[side as usize].is_none() {
+            match self.effective_resets() {
+                None => self.finish(side, segment),
+                Some(_) => self.finish_behind_reset(side, segment),
+            }
         }
     }
 
@@ -429,12 +513,18 @@ impl Stream {
     fn turn_round(&mut self) {
         self.ends.reverse();
         self.halves.reverse();
+        self.given_up = None;
         self.seen.reverse();
         self.fins.reverse();
+        for late in &mut self.late_fins {
+            late.closing.by = late.closing.by.peer();
+        }
         self.last_key.reverse();
+        self.last_side = self.last_side.map(Side::peer);
         if let Some(closing) = &mut self.closing {
             closing.by = closing.by.peer();
             closing.seen.reverse();
+            closing.acked.reverse();
         }
         if let Some(resets) = &mut self.resets {
             resets.by = resets.by.peer();
@@ -457,13 +547,14 @@ impl Stream {
 
     /// Whether this segment is the one before it once more, as captures on several interfaces
     /// hold it. A sender counts the identification on, save where it leaves it at 0; those
-    /// count as copies only where the capture is known to make some.
+    /// count as copies only where the capture is known to make some, and nothing came between.
     fn is_copy(&mut self, side: Side, segment: &Segment<'_>) -> bool {
-        let Some(id) = segment.ip_id else { return false };
-        let key = (id, segment.tcp.seq, segment.tcp.ack);
-        let same = std::mem::replace(&mut self.last_key[side as usize], key) == key;
-        self.copies |= same && id != 0;
-        same && (id != 0 || self.copies)
+        let last_side = self.last_side.replace(side);
+        let Some(key) = key(side, segment) else { return false };
+        let same = self.last_key[side as usize].replace(key) == Some(key);
+        let counted = key.1 != 0;
+        self.copies |= same && counted;
+        same && (counted || self.copies && last_side == Some(side))
     }
 
     fn handshake(&mut self, side: Side, segment: &Segment<'_>) {
@@ -478,8 +569,8 @@ impl Stream {
             self.halves[side as usize].start_at(tcp.seq);
             let completes = match side {
                 Side::Client => tcp.ack_flag,
-                // An ACK alone may be one of an older connection, in answer to the SYN.
-                Side::Server => segment.payload_len > 0 && self.syn_ack,
+                // An ACK before the SYN-ACK may be one of an older connection.
+                Side::Server => self.syn_ack && self.is_past_handshake(segment),
             };
             if completes && !self.established {
                 self.established = true;
@@ -488,18 +579,28 @@ impl Stream {
         }
     }
 
+    /// Whether a server sends this only once the client has completed the handshake.
+    fn is_past_handshake(&self, segment: &Segment<'_>) -> bool {
+        let acks_data =
+            segment.tcp.ack_flag && self.client_half().position(segment.tcp.ack) > 0;
+        segment.payload_len > 0 || segment.tcp.fin || acks_data
+    }
+
     /// Notes what a segment acknowledges.
     fn acknowledge(&mut self, side: Side, segment: &Segment<'_>) {
         if !segment.tcp.ack_flag {
             return;
         }
         self.acknowledged |= !segment.tcp.syn;
-        let (peer, mid_stream) = (side.peer(), self.mid_stream());
+        let peer = side.peer();
         let half = &mut self.halves[peer as usize];
         half.start_at(segment.tcp.ack);
         half.acknowledge(half.position(segment.tcp.ack));
-        let before = half.next();
-        half.mind_holes(&mut |at, piece| hand_on(&mut self.app, mid_stream, peer, at, piece));
+        if half.goes_on() && self.resets.as_ref().is_some_and(|resets| resets.by == peer) {
+            self.revive();
+        }
+        let before = self.halves[peer as usize].next();
+        self.hand_on(peer, |half, then| half.mind_holes(then));
         self.note_late(peer, before);
         if self.acks_fin(peer) && segment.payload_len == 0 && !segment.tcp.fin {
             self.fin_acked_apart |= self.fins[side as usize].is_none();
@@ -516,37 +617,142 @@ impl Stream {
         if segment.payload_len == 0 {
             return;
         }
-        let mid_stream = self.mid_stream();
-        let half = &mut self.halves[side as usize];
-        let start = half.position(segment.tcp.seq.wrapping_add(u32::from(segment.tcp.syn)));
-        let before = half.next();
-        let fresh = half.take(start, segment.payload_len, segment.payload, &mut |at, piece| {
-            hand_on(&mut self.app, mid_stream, side, at, piece)
-        });
+        let seq = segment.tcp.seq.wrapping_add(u32::from(segment.tcp.syn));
+        let start = self.halves[side as usize].position(seq);
+        let reopened = self.reopen_holes(side, start + i64::from(segment.payload_len));
+        let before = self.halves[side as usize].next();
+        let said = self.said();
+        let (len, bytes) = (segment.payload_len, segment.payload);
+        let fresh = self.hand_on(side, |half, then| half.take(start, len, bytes, then));
+        if reopened {
+            self.give_up_holes();
+        }
         if !fresh {
             return;
         }
-        if self.resets.is_none() {
+        if self.effective_resets().is_none() {
             self.last_data = Some(segment.time);
+            if self.said() != said {
+                let end = self.halves[side as usize].next();
+                self.burst = Some(Burst { time: segment.time, end });
+            }
         }
         self.data_after_fin |= self.acks_fin(side.peer()) && self.fins[side as usize].is_none();
         self.end_if_all_is_there(side);
-        self.note_late(side, before);
+        if self.note_late(side, before) {
+            self.bad_order = true;
+        }
+    }
+
+    /// Passes over what was acknowledged and is not in the capture, as the end of the connection
+    /// asks what had been sent by then. How things stood is kept for a while: the capture may
+    /// hold it further on.
+    fn give_up_holes(&mut self) {
+        if !self.halves.iter().any(Half::lacks_acked) {
+            return;
+        }
+        let (halves, app) = (self.halves.clone(), self.app.clone());
+        self.given_up = Some(Box::new(GivenUp { halves, app }));
+        for side in [Side::Client, Side::Server] {
+            self.hand_on(side, |half, then| half.pass_holes(then));
+        }
+    }
+
+    /// Goes back to how things stood before holes were given up, if data of this side that
+    /// ends here was not known then.
+    fn reopen_holes(&mut self, side: Side, end: i64) -> bool {
+        let fresh = |old: &mut Box<GivenUp>| old.halves[side as usize].next() < end;
+        let Some(mut old) = self.given_up.take_if(fresh) else { return false };
+        if self.late_patience == 0 {
+            return false;
+        }
+        self.late_patience -= 1;
+        for (old, half) in old.halves.iter_mut().zip(&mut self.halves) {
+            old.reopen(half);
+        }
+        (self.halves, self.app) = (old.halves, old.app);
+        true
+    }
+
+    /// Bytes of a conversation by bursts.
+    fn said(&self) -> u64 {
+        match &self.app {
+            App::Tls(tls) => tls.said(),
+            App::Other(bursts) => bursts.said,
+            App::Undecided | App::Http(_) => 0,
+        }
+    }
+
+    /// Lets one direction hand on its pieces, which the first of them decides the reader of.
+    fn hand_on<T>(
+        &mut self,
+        side: Side,
+        step: impl FnOnce(&mut Half, &mut dyn FnMut(i64, Piece<'_>)) -> T,
+    ) -> T {
+        let joined_late = self.has_lost_start();
+        let client_lacks = self.client_half().lacks_acked();
+        let Stream { halves, app, .. } = self;
+        step(&mut halves[side as usize], &mut |at, piece| {
+            if let (App::Undecided, Piece::Data(bytes)) = (&app, piece) {
+                *app = recognize(side, bytes, joined_late || at > 0);
+            }
+            match (&mut *app, side) {
+                (App::Http(http), Side::Client) => http.client(piece),
+                (App::Http(http), Side::Server) => http.server(at, piece, client_lacks),
+                (App::Tls(tls), _) => tls.take(side, piece),
+                (App::Other(bursts), _) => bursts.add(side, piece.len()),
+                // Bytes that the capture lacks do not tell what is spoken.
+                (App::Undecided, _) => {}
+            }
+        })
     }
 
     /// Takes a side's first FIN.
     fn finish(&mut self, side: Side, segment: &Segment<'_>) {
-        let (peer, mid_stream) = (side.peer(), self.mid_stream());
-        let half = &mut self.halves[side as usize];
-        half.pass_holes(&mut |at, piece| hand_on(&mut self.app, mid_stream, side, at, piece));
-        let syn = u32::from(segment.tcp.syn);
-        let start = half.position(segment.tcp.seq.wrapping_add(syn));
-        let end = start + i64::from(segment.payload_len);
-        half.stop_at(end);
-        let at = Mark { frame: segment.frame, time: segment.time };
-        self.fins[side as usize] = Some(Fin { at, end, answers: self.acks_fin(peer) });
+        self.give_up_holes();
+        let fin = self.fin_of(side, segment);
+        self.halves[side as usize].stop_at(fin.end);
+        self.fins[side as usize] = Some(fin);
         self.end_if_all_is_there(side);
         self.note_closing(side, segment);
+    }
+
+    /// Takes a FIN that stands behind a RST. If it was sent before the RST, it began the
+    /// teardown; if not, it counts only if the RST turns out to have had no effect.
+    fn finish_behind_reset(&mut self, side: Side, segment: &Segment<'_>) {
+        let fin = self.fin_of(side, segment);
+        let Some(cut) = self.halves[side as usize].cut() else { return };
+        let closing = self.closing_now(side, segment);
+        if fin.end < cut {
+            self.fins[side as usize] = Some(fin);
+            self.bad_order = true;
+            let by_reset = |old: &Closing| self.is_reset(old.at.frame);
+            if let Some(old) = self.closing.filter(by_reset) {
+                self.closing = Some(Closing { stage: old.stage, idle: old.idle, ..closing });
+            }
+            if let Some(resets) = &mut self.resets {
+                resets.phase = Phase::Teardown;
+            }
+            return;
+        }
+        self.halves[side as usize].note_behind_cut(fin.end + 1);
+        if self.late_fins.iter().all(|late| late.closing.by != side) {
+            self.late_fins.push(LateFin { fin, closing });
+        }
+    }
+
+    fn fin_of(&self, side: Side, segment: &Segment<'_>) -> Fin {
+        let syn = u32::from(segment.tcp.syn);
+        let start = self.halves[side as usize].position(segment.tcp.seq.wrapping_add(syn));
+        Fin {
+            at: Mark { frame: segment.frame, time: segment.time },
+            end: start + i64::from(segment.payload_len),
+            answers: self.acks_fin(side.peer()),
+        }
+    }
+
+    fn is_reset(&self, frame: u32) -> bool {
+        self.resets.as_ref().is_some_and(|resets| resets.at.frame == frame)
     }
 
     /// The FIN of the server ends a response that lasts until the close.
@@ -562,77 +768,109 @@ impl Stream {
     }
 
     fn reset(&mut self, side: Side, segment: &Segment<'_>, copy: bool) {
+        let key = key(side, segment).filter(|key| key.1 != 0);
+        let mut count = 1;
+        let mut keys = [key, None, None, None];
         if let Some(resets) = &mut self.resets {
+            let copy = copy || key.is_some() && resets.keys.contains(&key);
             resets.count += u32::from(!copy);
-            return;
+            resets.keys.rotate_right(1);
+            resets.keys[0] = key;
+            if resets.effective {
+                return;
+            }
+            (count, keys) = (resets.count, resets.keys);
         }
-        let (peer, mid_stream) = (side.peer(), self.mid_stream());
-        self.stop_at_reset(side, segment);
-        for side in [side, peer] {
-            let half = &mut self.halves[side as usize];
-            half.pass_holes(&mut |at, piece| {
-                hand_on(&mut self.app, mid_stream, side, at, piece)
-            });
-        }
+        self.cut_at_reset(side, segment);
+        self.give_up_holes();
         let torn_down = self.fins.iter().any(Option::is_some);
         let text = segment.payload;
-        self.resets = Some(Resets {
+        self.resets = Some(Box::new(Resets {
             at: Mark { frame: segment.frame, time: segment.time },
             by: side,
             phase: if torn_down { Phase::Teardown } else { self.stage(segment.time) },
-            count: 1,
+            count,
             text: text[..text.len().min(limits::RESET_TEXT)].into(),
-        });
+            effective: true,
+            bad_order: self.bad_order,
+            keys,
+        }));
         self.note_closing(side, segment);
     }
 
     /// What counts is what was sent before the RST: its own side's data up to its sequence
     /// number, and of the peer's what it acknowledges or what was seen.
-    fn stop_at_reset(&mut self, side: Side, segment: &Segment<'_>) {
+    fn cut_at_reset(&mut self, side: Side, segment: &Segment<'_>) {
         let own = &mut self.halves[side as usize];
         if own.started() {
             let ahead = own.position(segment.tcp.seq) - own.next();
-            own.stop_at(own.next() + if ahead <= FURTHEST_RESET { ahead.max(0) } else { 0 });
+            own.cut_at(own.next() + if ahead <= FURTHEST_RESET { ahead.max(0) } else { 0 });
         }
         let other = &mut self.halves[side.peer() as usize];
-        let mut end = other.next();
         if segment.tcp.ack_flag && other.started() {
             let acked = other.position(segment.tcp.ack);
-            // One more than the data: a FIN is acknowledged like a byte.
-            if acked <= other.sent() + 1 {
+            if acked - other.sent() <= FURTHEST_RESET {
                 other.acknowledge(acked);
-                end = end.max(acked);
             }
         }
-        other.stop_at(end);
+        other.cut_at(other.next().max(other.acked()));
+    }
+
+    /// Whether a SYN of this side begins the connection anew: it has reset one that was not
+    /// established, as an answer to a segment of an older one, or because nobody listened yet.
+    fn is_reborn(&self, side: Side) -> bool {
+        self.effective_resets().is_some_and(|resets| resets.by == side) && !self.established
+    }
+
+    /// The connection went on after the RST, so the RST had no effect.
+    fn revive(&mut self) {
+        let Some(resets) = &mut self.resets else { return };
+        resets.effective = false;
+        self.bad_order = resets.bad_order;
+        self.given_up = None;
+        let frame = resets.at.frame;
+        for side in [Side::Client, Side::Server] {
+            self.hand_on(side, |half, then| half.uncut(then));
+        }
+        self.closing = self.closing.filter(|closing| closing.at.frame != frame);
+        for LateFin { fin, closing } in std::mem::take(&mut self.late_fins) {
+            let side = closing.by;
+            self.halves[side as usize].stop_at(fin.end);
+            self.fins[side as usize].get_or_insert(fin);
+            self.closing.get_or_insert(closing);
+            self.end_if_all_is_there(side);
+        }
     }
 
     fn note_closing(&mut self, side: Side, segment: &Segment<'_>) {
-        if self.closing.is_some() {
-            return;
+        if self.closing.is_none() {
+            self.closing = Some(self.closing_now(side, segment));
         }
-        self.closing = Some(Closing {
+    }
+
+    fn closing_now(&self, side: Side, segment: &Segment<'_>) -> Closing {
+        Closing {
             at: Mark { frame: segment.frame, time: segment.time },
             by: side,
             piggybacked: (!segment.tcp.rst).then_some(segment.payload_len > 0),
             stage: self.stage(segment.time),
             idle: self.last_data.map(|last| segment.time.since(last)),
             seen: self.progress(),
-        });
+            acked: self.both(Half::acked_data),
+        }
     }
 
-    /// Data that was sent before the first FIN or RST and stands behind it in the capture
-    /// belongs to the picture of that moment, as long as the other side has not gone on.
-    fn note_late(&mut self, side: Side, before: i64) {
+    /// What was sent before the first FIN or RST and is seen, or given up, after it belongs to
+    /// the picture of that moment, as long as the other side has not gone on. Tells whether
+    /// there was any.
+    fn note_late(&mut self, side: Side, before: i64) -> bool {
         let progress = self.progress();
-        let Some(closing) = self.closing else { return };
+        let Some(closing) = self.closing else { return false };
         if progress[side as usize] == before {
-            return;
+            return false;
         }
-        let reset = self.resets.as_ref().map(|resets| resets.at.frame);
-        let by_reset = reset == Some(closing.at.frame);
-        let belongs = by_reset || closing.by == side;
-        self.bad_order |= belongs || reset.is_some();
+        let by_reset = self.is_reset(closing.at.frame);
+        let belongs = by_reset || closing.by == side || before < closing.acked[side as usize];
         let peer = side.peer() as usize;
         if belongs && closing.seen[peer] == progress[peer] {
             let stage = self.stage(closing.at.time);
@@ -641,43 +879,41 @@ impl Stream {
                 resets.phase = stage;
             }
         }
+        belongs || self.effective_resets().is_some()
     }
 
     fn progress(&self) -> [i64; 2] {
-        [self.client_half().next(), self.server_half().next()]
+        self.both(Half::next)
+    }
+
+    fn both(&self, of: impl Fn(&Half) -> i64) -> [i64; 2] {
+        [of(self.client_half()), of(self.server_half())]
     }
 }
 
-fn hand_on(app: &mut App, mid_stream: bool, side: Side, at: i64, piece: Piece<'_>) {
-    if matches!(app, App::Undecided) {
-        *app = recognize(mid_stream, side, piece);
-    }
-    match (app, side) {
-        (App::Http(http), Side::Client) => http.client(piece),
-        (App::Http(http), Side::Server) => http.server(at, piece),
-        (App::Tls(tls), _) => tls.take(side, piece),
-        (App::Other(bursts), _) => bursts.add(
-            side,
-            match piece {
-                Piece::Data(bytes) => bytes.len() as u64,
-                Piece::Missing(count) => count,
-            },
-        ),
-        (App::Undecided, _) => {}
-    }
+/// What a copy of this segment has in common with it; `None` where that is not at hand.
+fn key(side: Side, segment: &Segment<'_>) -> Option<Key> {
+    Some((side, segment.ip_id?, segment.tcp.seq, segment.tcp.ack))
 }
 
-/// Decides by the first bytes of a connection what is spoken on it.
-fn recognize(mid_stream: bool, side: Side, piece: Piece<'_>) -> App {
-    // Without its first bytes, it is whatever is recognized first.
-    let Piece::Data(bytes) = piece else { return App::Http(Box::new(Http::mid_stream())) };
-    match (mid_stream, side) {
-        (true, _) if tls::continues(bytes) => App::Tls(Box::new(Tls::mid_stream())),
-        (true, _) => App::Http(Box::new(Http::mid_stream())),
-        (false, Side::Client) if tls::starts(bytes) => App::Tls(Box::default()),
-        (false, Side::Client) if http::may_start_request(bytes) => App::Http(Box::default()),
-        (false, Side::Server) if http::starts_response(bytes) => App::Http(Box::default()),
-        _ => App::Other(Bursts::default()),
+/// Decides by the first payload what is spoken on a connection; `joined_late` if bytes before
+/// it are not in the capture.
+fn recognize(side: Side, payload: &[u8], joined_late: bool) -> App {
+    let from_client = side == Side::Client;
+    if joined_late {
+        return match tls::continues(payload) {
+            true => App::Tls(Box::new(Tls::mid_stream())),
+            false => App::Http(Box::new(Http::mid_stream())),
+        };
+    }
+    if from_client && tls::starts(payload) {
+        App::Tls(Box::default())
+    } else if from_client && http::may_start_request(payload)
+        || !from_client && http::starts_response(payload)
+    {
+        App::Http(Box::default())
+    } else {
+        App::Other(Bursts::default())
     }
 }
 

@@ -10,6 +10,7 @@ use crate::tcp::stream::Side;
 
 /// Content types of records.
 const CHANGE_CIPHER_SPEC: u8 = 20;
+const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
 const APPLICATION_DATA: u8 = 23;
 
@@ -28,7 +29,7 @@ const TICKET_LEN: u16 = 600;
 const SMALLEST_REQUEST: u64 = 64;
 
 /// What is seen of one side.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Records {
     header: [u8; HEADER],
     header_len: usize,
@@ -51,6 +52,8 @@ pub struct Bursts {
     pub bytes: u64,
     /// Whether the server has ever sent any.
     pub answered: bool,
+    /// Bytes of all bursts.
+    pub said: u64,
 }
 
 impl Bursts {
@@ -60,6 +63,7 @@ impl Bursts {
             (self.last, self.bytes) = (Some(side), 0);
         }
         self.bytes = self.bytes.saturating_add(bytes);
+        self.said = self.said.saturating_add(bytes);
         self.answered |= side == Side::Server;
     }
 
@@ -70,7 +74,7 @@ impl Bursts {
 }
 
 /// The record layer of one connection.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Tls {
     client: Records,
     server: Records,
@@ -80,6 +84,8 @@ pub struct Tls {
     ticket_like: u32,
     /// Application data, by direction.
     pub bursts: Bursts,
+    /// Bytes of records, save alerts.
+    said: u64,
 }
 
 /// Whether the bytes that a client sends first are the start of a TLS handshake.
@@ -105,6 +111,7 @@ impl Tls {
         match piece {
             Piece::Data(bytes) => self.bytes(side, bytes),
             Piece::Missing(count) => {
+                self.said = self.said.saturating_add(count);
                 let half = self.half(side);
                 match half.left.checked_sub(count).filter(|_| half.header_len == HEADER) {
                     Some(left) => half.left = left,
@@ -133,6 +140,12 @@ impl Tls {
         self.v13 && self.ticket_like > 0 && self.ticket_like <= TICKETS
     }
 
+    /// Bytes of all that was said, alerts left out: they end a conversation and are no part
+    /// of it.
+    pub fn said(&self) -> u64 {
+        self.said
+    }
+
     fn half(&mut self, side: Side) -> &mut Records {
         match side {
             Side::Client => &mut self.client,
@@ -150,6 +163,7 @@ impl Tls {
                 let taken = half.left.min(bytes.len() as u64);
                 half.left -= taken;
                 bytes = &bytes[taken as usize..];
+                self.said += if half.header[0] == ALERT { 0 } else { taken };
                 continue;
             }
             if half.header_len == HEADER {

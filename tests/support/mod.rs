@@ -19,6 +19,11 @@ use rstdiag::session::Session;
 use rstdiag::tcp::segment::{Endpoint, Header, Segment};
 use rstdiag::time::CaptureTime;
 
+use builder::{Capture, Frame};
+
+pub mod article;
+pub mod builder;
+pub mod fields;
 #[cfg(feature = "wireshark")]
 pub mod found;
 #[cfg(feature = "wireshark")]
@@ -44,6 +49,25 @@ pub fn replay(session: &mut Session, path: &Path) {
     }
 }
 
+/// Feeds frames of Ethernet to a session; after each one, `then` may ask it something.
+pub fn feed(session: &mut Session, frames: &[Frame], mut then: impl FnMut(&mut Session, u32)) {
+    let mut streams = StreamNumbers::default();
+    for (number, frame) in (1..).zip(frames) {
+        let (link, time) = (DataLink::ETHERNET, CaptureTime(frame.time));
+        if let Some(segment) = segment(link, &frame.bytes, number, time, &mut streams) {
+            session.feed(&segment).expect("segments in frame order");
+            then(session, number);
+        }
+    }
+}
+
+/// The session of a capture.
+pub fn session_of(capture: &Capture) -> Session {
+    let mut session = Session::new();
+    feed(&mut session, &capture.frames(), |_, _| ());
+    session
+}
+
 fn segment<'a>(
     link: DataLink,
     frame_bytes: &'a [u8],
@@ -60,7 +84,7 @@ fn segment<'a>(
     let (src, dst, ip_id, ip_payload) = match packet.net? {
         LaxNetSlice::Ipv4(ip) => {
             let header = ip.header();
-            let payload = header.total_len() as usize - header.slice().len();
+            let payload = usize::from(header.total_len()).checked_sub(header.slice().len())?;
             let (src, dst) = (header.source_addr().into(), header.destination_addr().into());
             (src, dst, Some(header.identification()), payload)
         }
@@ -82,7 +106,7 @@ fn segment<'a>(
         fin: tcp.fin(),
         rst: tcp.rst(),
     };
-    let payload_len = (ip_payload - tcp.header_slice().len()) as u32;
+    let payload_len = ip_payload.checked_sub(tcp.header_slice().len())? as u32;
     // Ethernet pads short frames; the padding is no payload.
     let payload = &tcp.payload()[..tcp.payload().len().min(payload_len as usize)];
     let stream = streams.number(src, dst, &header);

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! One named case for each way in which a connection can end, and for each lie of a capture.
+//!
+//! `tests/data/streams/*.toml` hold the cases: a script of segments (see
+//! `support/builder.rs`) and what is wanted of the verdict on their stream:
+//!
+//! ```toml
+//! [[case]]
+//! name = "client resets while the response is on its way"
+//! script = """..."""
+//! want = "phase=during_response stage=during_response transaction=failed ..."
+//! summary = "a part of the sentence"
+//! ```
+//!
+//! Every case says what `phase`, `stage`, `transaction`, `close`, `severity` and `caveats` are;
+//! one that is not named has to be absent. Of the other fields only what is named is looked
+//! at; `-` means absent. What a case wants follows from the definitions of the public
+//! interface and from how the script was made, not from what the core says.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::Path;
+
+use rstdiag::session::{Session, When};
+use serde::Deserialize;
+use support::builder::{Capture, Talk};
+use support::fields;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    case: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    name: String,
+    script: String,
+    want: String,
+    #[serde(default)]
+    summary: String,
+}
+
+/// Fields that every case has to settle.
+const SETTLED: [&str; 6] = ["phase", "stage", "transaction", "close", "severity", "caveats"];
+
+impl Case {
+    fn want(&self) -> BTreeMap<&str, &str> {
+        let pairs = self.want.split_whitespace();
+        let mut want: BTreeMap<_, _> = pairs
+            .map(|pair| pair.split_once('=').unwrap_or_else(|| panic!("{pair}: no value")))
+            .collect();
+        for field in SETTLED {
+            want.entry(field).or_insert("-");
+        }
+        want
+    }
+
+    /// What the core says otherwise than wanted; empty if nothing.
+    fn complaints(&self, session: &mut Session, when: When) -> String {
+        let verdict = session.verdict_of(0, when).expect("a stream");
+        let got = fields::of_stream(&verdict);
+        let mut out = String::new();
+        for (field, want) in self.want() {
+            let got = got.get(field).map_or("-", String::as_str);
+            if got != want {
+                let _ = writeln!(out, "    {field}: wanted {want}, got {got}");
+            }
+        }
+        let summary = verdict.summary();
+        if !summary.contains(&self.summary) {
+            let _ = writeln!(out, "    summary: wanted '{}', got '{summary}'", self.summary);
+        }
+        out
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/streams");
+    let mut paths: Vec<_> =
+        std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    let mut cases = Vec::new();
+    for path in paths {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let file: File =
+            toml::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        cases.extend(file.case);
+    }
+    cases
+}
+
+/// Runs every case on this talk and reports all that fail at once.
+fn check(what: &str, applies: impl Fn(&Case) -> bool, talks: &[Talk]) {
+    let mut report = String::new();
+    let mut failed = 0;
+    for case in cases().iter().filter(|case| applies(case)) {
+        for talk in talks {
+            let mut session = support::session_of(&Capture::of(talk, &case.script));
+            let complaints = case.complaints(&mut session, When::Final);
+            if !complaints.is_empty() {
+                let isn = talk.isn;
+                failed += 1;
+                let _ = writeln!(report, "  {} {isn:?}\n{complaints}", case.name);
+                break;
+            }
+        }
+    }
+    assert!(failed == 0, "{what}: {failed} cases fail\n{report}");
+}
+
+#[test]
+fn names_are_unique() {
+    let mut names: Vec<_> = cases().into_iter().map(|case| case.name).collect();
+    assert!(names.len() > 100, "{} cases", names.len());
+    let count = names.len();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), count);
+}
+
+#[test]
+fn every_case_has_its_verdict() {
+    check("as written", |_| true, &[Talk::default()]);
+}
+
+#[test]
+fn sequence_numbers_may_wrap_anywhere() {
+    let talk = |client: u32, server: u32| Talk {
+        isn: [client.wrapping_neg(), server.wrapping_neg()],
+        ..Talk::default()
+    };
+    let mut talks: Vec<_> =
+        [1, 2, 3, 10, 50, 80, 1000].map(|before| talk(before, 1 << 31)).into();
+    talks.extend([1, 2, 3, 10, 50, 80, 1000].map(|before| talk(1 << 31, before)));
+    talks.extend([(1, 1), (5, 40), (1 << 31, 1 << 31)].map(|(c, s)| talk(c, s)));
+    check("with numbers that wrap", |case| !case.script.contains("isn "), &talks);
+}
+
+/// Without identifications copies can't be told apart from retransmissions.
+#[test]
+fn the_version_of_ip_does_not_matter() {
+    let copies =
+        |case: &Case| ["dup", "doubled", "id="].iter().any(|word| case.script.contains(word));
+    let named = |case: &Case| case.want.contains("client=");
+    check("over IPv6", |case| !copies(case) && !named(case), &[Talk::default().over_v6()]);
+}
+
+/// Nothing but the segments counts: not how often somebody asked, nor that the end was told.
+#[test]
+fn questions_change_nothing() {
+    for case in cases() {
+        let capture = Capture::of(&Talk::default(), &case.script);
+        let mut session = Session::new();
+        support::feed(&mut session, &capture.frames(), |session, frame| {
+            for when in [When::SoFar, When::Final] {
+                let verdict = session.verdict(frame, 0, when).expect("a verdict");
+                assert!(!verdict.summary().is_empty());
+            }
+        });
+        for when in [When::SoFar, When::Final, When::SoFar] {
+            let complaints = case.complaints(&mut session, when);
+            assert_eq!(complaints, "", "{} {when:?}", case.name);
+        }
+    }
+}
+
+#[test]
+fn every_phase_stage_and_close_is_covered() {
+    let wanted: Vec<String> = cases().into_iter().map(|case| case.want).collect();
+    let has = |word: &str| wanted.iter().any(|want| want.split_whitespace().any(|w| w == word));
+    let phases = [
+        "handshake",
+        "tls_handshake",
+        "before_request",
+        "during_request",
+        "awaiting_response",
+        "during_response",
+        "after_response",
+        "unknown",
+    ];
+    for phase in phases {
+        assert!(has(&format!("phase={phase}")) && has(&format!("stage={phase}")), "{phase}");
+        for side in ["client", "server"] {
+            let both = |want: &String| {
+                let words: Vec<_> = want.split_whitespace().collect();
+                words.contains(&format!("phase={phase}").as_str())
+                    && words.contains(&format!("reset.by={side}").as_str())
+            };
+            assert!(wanted.iter().any(both), "RST by {side}: {phase}");
+        }
+    }
+    assert!(has("phase=teardown"));
+    let closes =
+        ["four_way", "three_way", "simultaneous", "half_close", "one_fin", "reset", "open"];
+    for close in closes {
+        assert!(has(&format!("close={close}")), "{close}");
+    }
+}
