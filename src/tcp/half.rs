@@ -149,6 +149,7 @@ impl Half {
     /// A FIN: from now on nothing at or behind this position is taken.
     pub fn stop_at(&mut self, position: i64) {
         self.limit = Some(position.min(self.limit.unwrap_or(i64::MAX)));
+        self.sent = self.sent.max(position.min(self.known_end()));
     }
 
     /// A reset: what lies at or behind this position is put aside.

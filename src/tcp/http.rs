@@ -279,16 +279,19 @@ impl Http {
             }
             _ => self.lose_requests(),
         }
+        // If its request was among these bytes, it will not come.
+        if let Some(exchange) = self.answered_early() {
+            exchange.early = false;
+        }
     }
 
     fn begin_request(&mut self) {
         self.begun += 1;
         self.requests.serial = self.begun;
         self.requests.state = State::Head(Vec::new());
-        let answered = self.open.front_mut().or(self.last.as_mut());
-        if let Some(exchange) = answered.filter(|exchange| exchange.early) {
-            exchange.early = false;
-            (exchange.serial, exchange.sent) = (self.begun, Progress::Begun);
+        let serial = self.begun;
+        if let Some(exchange) = self.answered_early() {
+            (exchange.serial, exchange.sent) = (serial, Progress::Begun);
         } else if self.open.len() < limits::PIPELINED {
             self.open.push_back(Exchange {
                 serial: self.begun,
@@ -296,6 +299,12 @@ impl Http {
                 ..Exchange::default()
             });
         }
+    }
+
+    /// The exchange whose response stands in the capture before its request.
+    fn answered_early(&mut self) -> Option<&mut Exchange> {
+        let answered = self.open.front_mut().or(self.last.as_mut());
+        answered.filter(|exchange| exchange.early && exchange.serial == 0)
     }
 
     /// The request line tells what is asked for before the head is complete.
@@ -311,6 +320,11 @@ impl Http {
             exchange.kind = request.kind;
             exchange.request = Some(request.text);
             exchange.host = request.host;
+            // Its response was taken for one to a request of the usual kind.
+            let misread = exchange.early && exchange.kind != Kind::Other;
+            if misread && exchange.answered == Progress::Begun {
+                self.lose_responses();
+            }
         }
         match request.framing {
             Framing::Length(length) if length > 0 => {
@@ -437,9 +451,9 @@ impl Http {
         if self.open.is_empty() {
             // The answer to a request that the capture lacks, or shows later; else a response
             // to nothing, as a server sends it when it loses patience.
-            let early = self.unseen && !matches!(self.requests.state, State::Lost);
             let asked = self.unseen || matches!(self.requests.state, State::Lost);
             let sent = if asked { Progress::Lost } else { Progress::None };
+            let early = self.unseen;
             self.open.push_back(Exchange { sent, early, ..Exchange::default() });
         }
         if let Some(exchange) = self.open.front_mut() {

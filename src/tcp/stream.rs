@@ -481,6 +481,7 @@ impl Stream {
         self.handshake(side, segment);
         self.acknowledge(side, segment);
         self.payload(side, segment);
+        self.revive_if_alive();
         if segment.tcp.fin && self.fins[side as usize].is_none() {
             match self.effective_resets() {
                 None => self.finish(side, segment),
@@ -575,7 +576,20 @@ impl Stream {
             if completes && !self.established {
                 self.established = true;
                 self.opened = segment.time;
+                self.note_late_handshake(side);
             }
+        }
+    }
+
+    /// Who completes the handshake behind its own RST did so before it.
+    fn note_late_handshake(&mut self, side: Side) {
+        let Some(closing) = self.closing.filter(|closing| closing.by == side) else { return };
+        let stage = self.stage(closing.at.time);
+        self.bad_order = true;
+        self.closing = Some(Closing { stage, ..closing });
+        let by_reset = self.is_reset(closing.at.frame);
+        if let Some(resets) = self.resets.as_mut().filter(|_| by_reset) {
+            resets.phase = stage;
         }
     }
 
@@ -596,9 +610,7 @@ impl Stream {
         let half = &mut self.halves[peer as usize];
         half.start_at(segment.tcp.ack);
         half.acknowledge(half.position(segment.tcp.ack));
-        if half.goes_on() && self.resets.as_ref().is_some_and(|resets| resets.by == peer) {
-            self.revive();
-        }
+        self.revive_if_alive();
         let before = self.halves[peer as usize].next();
         self.hand_on(peer, |half, then| half.mind_holes(then));
         self.note_late(peer, before);
@@ -638,7 +650,7 @@ impl Stream {
             }
         }
         self.data_after_fin |= self.acks_fin(side.peer()) && self.fins[side as usize].is_none();
-        self.end_if_all_is_there(side);
+        self.end_if_all_is_there();
         if self.note_late(side, before) {
             self.bad_order = true;
         }
@@ -691,6 +703,7 @@ impl Stream {
     ) -> T {
         let joined_late = self.has_lost_start();
         let client_lacks = self.client_half().lacks_acked();
+        let acked = self.halves[side as usize].acked();
         let Stream { halves, app, .. } = self;
         step(&mut halves[side as usize], &mut |at, piece| {
             if let (App::Undecided, Piece::Data(bytes)) = (&app, piece) {
@@ -699,8 +712,8 @@ impl Stream {
             match (&mut *app, side) {
                 (App::Http(http), Side::Client) => http.client(piece),
                 (App::Http(http), Side::Server) => http.server(at, piece, client_lacks),
-                (App::Tls(tls), _) => tls.take(side, piece),
-                (App::Other(bursts), _) => bursts.add(side, piece.len()),
+                (App::Tls(tls), _) => tls.take(side, piece, at < acked),
+                (App::Other(bursts), _) => bursts.add(side, piece.len(), at < acked),
                 // Bytes that the capture lacks do not tell what is spoken.
                 (App::Undecided, _) => {}
             }
@@ -713,8 +726,22 @@ impl Stream {
         let fin = self.fin_of(side, segment);
         self.halves[side as usize].stop_at(fin.end);
         self.fins[side as usize] = Some(fin);
-        self.end_if_all_is_there(side);
+        self.end_if_all_is_there();
+        self.note_first_fin(side, fin.end);
         self.note_closing(side, segment);
+    }
+
+    /// A FIN that the other side's FIN has acknowledged was the first of the two, wherever it
+    /// stands in the capture.
+    fn note_first_fin(&mut self, side: Side, end: i64) {
+        let acked =
+            |closing: &Closing| closing.by == side.peer() && closing.acked[side as usize] > end;
+        if self.closing.take_if(|closing| acked(closing)).is_some() {
+            self.bad_order = true;
+            if let Some(answer) = &mut self.fins[side.peer() as usize] {
+                answer.answers = true;
+            }
+        }
     }
 
     /// Takes a FIN that stands behind a RST. If it was sent before the RST, it began the
@@ -756,11 +783,10 @@ impl Stream {
     }
 
     /// The FIN of the server ends a response that lasts until the close.
-    fn end_if_all_is_there(&mut self, side: Side) {
-        let at = self.halves[side as usize].next();
-        if let (Some(fin), Side::Server, App::Http(http)) =
-            (self.fins[side as usize], side, &mut self.app)
-        {
+    fn end_if_all_is_there(&mut self) {
+        let at = self.server_half().next();
+        let fin = self.fins[Side::Server as usize];
+        if let (Some(fin), App::Http(http)) = (fin, &mut self.app) {
             if fin.end == at {
                 http.server_end(at);
             }
@@ -822,6 +848,14 @@ impl Stream {
         self.effective_resets().is_some_and(|resets| resets.by == side) && !self.established
     }
 
+    /// Who acknowledges what was sent after a RST has not taken that RST.
+    fn revive_if_alive(&mut self) {
+        let by = self.effective_resets().map(|resets| resets.by);
+        if by.is_some_and(|by| self.halves[by as usize].goes_on()) {
+            self.revive();
+        }
+    }
+
     /// The connection went on after the RST, so the RST had no effect.
     fn revive(&mut self) {
         let Some(resets) = &mut self.resets else { return };
@@ -838,7 +872,7 @@ impl Stream {
             self.halves[side as usize].stop_at(fin.end);
             self.fins[side as usize].get_or_insert(fin);
             self.closing.get_or_insert(closing);
-            self.end_if_all_is_there(side);
+            self.end_if_all_is_there();
         }
     }
 
@@ -906,7 +940,7 @@ fn recognize(side: Side, payload: &[u8], joined_late: bool) -> App {
             false => App::Http(Box::new(Http::mid_stream())),
         };
     }
-    if from_client && tls::starts(payload) {
+    if tls::starts(payload) {
         App::Tls(Box::default())
     } else if from_client && http::may_start_request(payload)
         || !from_client && http::starts_response(payload)
