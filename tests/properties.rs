@@ -46,7 +46,6 @@ type Fields = BTreeMap<&'static str, String>;
 /// Offset of the TCP flags in a frame of IPv4 over Ethernet without options.
 const FLAGS: usize = 14 + 20 + 13;
 const FIN: u8 = 1;
-const SYN: u8 = 2;
 const RST: u8 = 4;
 
 fn has(frame: &Frame, flag: u8) -> bool {
@@ -149,13 +148,43 @@ fn a_packet_twice_changes_nothing() {
     }
 }
 
+/// Cases of which a packet less is another story, and no packet that is left says otherwise.
+const UNDECIDABLE: &[(&str, &str)] = &[
+    ("not acknowledged", "data that nobody has acknowledged leaves no trace"),
+    ("acknowledged a part", "data that nobody has acknowledged leaves no trace"),
+    ("a health check", "without the ACK it is a reset in the handshake"),
+    ("before the request, by the server", "without the ACK it is a reset in the handshake"),
+    ("right on the third packet", "without the ACK it is a reset in the handshake"),
+    ("a RST without effect", "the effect is seen by what follows it"),
+    ("one side ignored", "what crosses a RST may have been sent before it"),
+    ("the exchange goes on", "the effect is seen by what follows it"),
+    ("keep-alive race", "a passive RST acknowledges nothing, so the request leaves no trace"),
+    ("meets an unsolicited 408", "a passive RST acknowledges nothing"),
+    ("three requests, one response", "lost requests cannot be counted"),
+    ("TCP fast open", "a SYN-ACK that acknowledges data looks as if the SYN came earlier"),
+    ("port reuse", "the SYN tells which connection a RST meant"),
+];
+
+fn is_decidable(case: &Case) -> bool {
+    UNDECIDABLE.iter().all(|(name, _)| !case.name.contains(name))
+}
+
+#[test]
+fn every_undecidable_case_exists() {
+    let cases = cases::all();
+    for (name, why) in UNDECIDABLE {
+        assert!(cases.iter().any(|case| case.name.contains(name)), "{name}: {why}");
+    }
+}
+
 #[test]
 fn a_packet_less_contradicts_nothing() {
     let mut report = Vec::new();
-    for case in cases::all() {
-        let frames = frames_of(&case);
+    for case in cases::all().iter().filter(|case| is_decidable(case)) {
+        let frames = frames_of(case);
         let whole = sane(&frames, &case.name);
-        for at in 0..frames.len() {
+        // Without a FIN or RST, the end is another one.
+        for at in (0..frames.len()).filter(|&at| !has(&frames[at], FIN | RST)) {
             let what = format!("{} without {}", case.name, at + 1);
             let mut less = frames.clone();
             less.remove(at);
@@ -166,13 +195,23 @@ fn a_packet_less_contradicts_nothing() {
     assert!(report.is_empty(), "{} contradictions\n{}", report.len(), report.join("\n"));
 }
 
+/// Of two packets of different sides of which one is a FIN or RST, either may be the first.
+fn may_cross(one: &Frame, other: &Frame) -> bool {
+    let source = 14 + 12..14 + 16;
+    let sides_differ = one.bytes[source.clone()] != other.bytes[source];
+    sides_differ && (has(one, FIN | RST) || has(other, FIN | RST))
+}
+
 #[test]
 fn two_packets_in_the_wrong_order_contradict_nothing() {
     let mut report = Vec::new();
-    for case in cases::all() {
-        let frames = frames_of(&case);
+    for case in cases::all().iter().filter(|case| is_decidable(case)) {
+        let frames = frames_of(case);
         let whole = sane(&frames, &case.name);
         for at in 1..frames.len() {
+            if may_cross(&frames[at - 1], &frames[at]) {
+                continue;
+            }
             let what = format!("{} with {at} and {} exchanged", case.name, at + 1);
             let mut other = frames.clone();
             other.swap(at - 1, at);

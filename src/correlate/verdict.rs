@@ -141,6 +141,7 @@ impl<'a> Verdict<'a> {
             }
             Progress::Complete | Progress::Lost => Transaction::Unknown,
             _ if self.stage() == Phase::Unknown => Transaction::Unknown,
+            _ if self.stream.lacks(Side::Server) => Transaction::Unknown,
             Progress::None | Progress::Begun => match self.is_over() {
                 true => Transaction::Failed,
                 false => Transaction::Unknown,

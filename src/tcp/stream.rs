@@ -387,7 +387,13 @@ impl Stream {
     /// The client has certainly sent nothing.
     pub fn is_unasked(&self) -> bool {
         let half = self.client_half();
-        !self.mid_stream() && half.sent() == 0 && !half.lacks_acked()
+        !self.mid_stream() && half.sent() == 0 && !half.lacks_acked() && !half.lacks_end()
+    }
+
+    /// Data of this side was sent that the capture does not show.
+    pub fn lacks(&self, side: Side) -> bool {
+        let half = &self.halves[side as usize];
+        half.lacks_acked() || half.lacks_end()
     }
 
     /// What the capture does not show of this stream.
@@ -418,10 +424,9 @@ impl Stream {
             App::Tls(tls) => self.burst_stage(&tls.bursts, now),
             App::Other(bursts) => self.burst_stage(bursts, now),
         };
-        let halves = &self.halves;
         match stage {
-            // What arrived and is not in the capture may have been anything.
-            _ if halves.iter().any(Half::lacks_acked) => Phase::Unknown,
+            // What was sent and is not in the capture may have been anything.
+            _ if self.lacks(Side::Client) || self.lacks(Side::Server) => Phase::Unknown,
             // Data behind a hole was sent, though what it says is not known.
             Phase::BeforeRequest | Phase::AfterResponse if self.client_half().has_hole() => {
                 Phase::DuringRequest
@@ -595,9 +600,13 @@ impl Stream {
 
     /// Whether a server sends this only once the client has completed the handshake.
     fn is_past_handshake(&self, segment: &Segment<'_>) -> bool {
-        let acks_data =
-            segment.tcp.ack_flag && self.client_half().position(segment.tcp.ack) > 0;
-        segment.payload_len > 0 || segment.tcp.fin || acks_data
+        segment.payload_len > 0 || segment.tcp.fin || self.acks_data(segment)
+    }
+
+    /// Whether a segment of the server acknowledges data.
+    fn acks_data(&self, segment: &Segment<'_>) -> bool {
+        let acked = self.client_half().position(segment.tcp.ack);
+        segment.tcp.ack_flag && (1..=FURTHEST_RESET).contains(&acked)
     }
 
     /// Notes what a segment acknowledges.
@@ -702,7 +711,8 @@ impl Stream {
         step: impl FnOnce(&mut Half, &mut dyn FnMut(i64, Piece<'_>)) -> T,
     ) -> T {
         let joined_late = self.has_lost_start();
-        let client_lacks = self.client_half().lacks_acked();
+        let unseen = self.client_half();
+        let unseen = unseen.lacks_acked().then(|| unseen.acked_data());
         let acked = self.halves[side as usize].acked();
         let Stream { halves, app, .. } = self;
         step(&mut halves[side as usize], &mut |at, piece| {
@@ -710,8 +720,8 @@ impl Stream {
                 *app = recognize(side, bytes, joined_late || at > 0);
             }
             match (&mut *app, side) {
-                (App::Http(http), Side::Client) => http.client(piece),
-                (App::Http(http), Side::Server) => http.server(at, piece, client_lacks),
+                (App::Http(http), Side::Client) => http.client(at, piece),
+                (App::Http(http), Side::Server) => http.server(at, piece, unseen),
                 (App::Tls(tls), _) => tls.take(side, piece, at < acked),
                 (App::Other(bursts), _) => bursts.add(side, piece.len(), at < acked),
                 // Bytes that the capture lacks do not tell what is spoken.
@@ -722,24 +732,41 @@ impl Stream {
 
     /// Takes a side's first FIN.
     fn finish(&mut self, side: Side, segment: &Segment<'_>) {
+        let before = self.progress();
         self.give_up_holes();
+        for side in [Side::Client, Side::Server] {
+            self.note_late(side, before[side as usize]);
+        }
         let fin = self.fin_of(side, segment);
-        self.halves[side as usize].stop_at(fin.end);
+        let half = &mut self.halves[side as usize];
+        half.stop_at(fin.end);
+        let late = half.acked() > fin.end;
         self.fins[side as usize] = Some(fin);
         self.end_if_all_is_there();
-        self.note_first_fin(side, fin.end);
+        if late {
+            self.note_late_fin(side, fin.end);
+        }
         self.note_closing(side, segment);
+        // Whoever acknowledged this FIN before it was seen may have gone on since it was sent.
+        let peer = &self.halves[side.peer() as usize];
+        if late && peer.next() > peer.acked_data() {
+            if let Some(closing) = self.closing.as_mut().filter(|c| c.at.frame == fin.at.frame)
+            {
+                closing.stage = Phase::Unknown;
+            }
+        }
     }
 
-    /// A FIN that the other side's FIN has acknowledged was the first of the two, wherever it
-    /// stands in the capture.
-    fn note_first_fin(&mut self, side: Side, end: i64) {
-        let acked =
-            |closing: &Closing| closing.by == side.peer() && closing.acked[side as usize] > end;
-        if self.closing.take_if(|closing| acked(closing)).is_some() {
-            self.bad_order = true;
-            if let Some(answer) = &mut self.fins[side.peer() as usize] {
-                answer.answers = true;
+    /// A FIN that was acknowledged before it was seen. If the other side's FIN did so, this one
+    /// was the first of the two.
+    fn note_late_fin(&mut self, side: Side, end: i64) {
+        self.bad_order = true;
+        let answer = |closing: &mut Closing| {
+            closing.by == side.peer() && closing.acked[side as usize] > end
+        };
+        if self.closing.take_if(answer).is_some() {
+            if let Some(second) = &mut self.fins[side.peer() as usize] {
+                second.answers = true;
             }
         }
     }
@@ -807,6 +834,9 @@ impl Stream {
             }
             (count, keys) = (resets.count, resets.keys);
         }
+        // A server that acknowledges data has completed the handshake.
+        let is_past = side == Side::Server && self.syn_ack && self.acks_data(segment);
+        self.established |= is_past;
         self.cut_at_reset(side, segment);
         self.give_up_holes();
         let torn_down = self.fins.iter().any(Option::is_some);
@@ -956,7 +986,7 @@ fn http_stage(http: &Http) -> Phase {
         return if http.is_lost() { Phase::Unknown } else { Phase::BeforeRequest };
     };
     match (exchange.answered, exchange.sent) {
-        _ if http.tunnel => Phase::Unknown,
+        _ if http.tunnel || exchange.may_be_whole => Phase::Unknown,
         (Progress::Lost, _) => Phase::Unknown,
         (Progress::Complete, _) if http.is_lost() => Phase::Unknown,
         (Progress::Complete, _) => Phase::AfterResponse,

@@ -8,6 +8,7 @@
 //! of transactions that only the order of connection numbers tells apart.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::builder::{Capture, Talk};
 
@@ -75,7 +76,9 @@ pub fn capture() -> Capture {
 pub fn files(directory: &Path) -> (PathBuf, PathBuf) {
     let path = directory.join("article.pcap");
     // Tests run at the same time, and none should find half a file.
-    let part = directory.join(format!("article.{}.part", std::process::id()));
+    static PARTS: AtomicU32 = AtomicU32::new(0);
+    let part = PARTS.fetch_add(1, Ordering::Relaxed);
+    let part = directory.join(format!("article.{}.{part}", std::process::id()));
     capture().write(&part);
     std::fs::rename(&part, &path).expect("a capture in its place");
     let log = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/article/error.log");
