@@ -41,7 +41,7 @@ deps:
 	@tests/deps.sh build
 
 deps-test:
-	@tests/deps.sh build test
+	@tests/deps.sh build test gui
 
 demo: install
 	@tests/demo.sh $(SAMPLE)
@@ -73,4 +73,4 @@ gui: install
 
 screenshot: build
 	@tests/deps.sh gui
-	tests/screenshot.sh $(PLUGIN) $(SERIES) docs/wireshark.png
+	tests/gui/screenshot.sh $(PLUGIN) $(SERIES) docs/wireshark.png

@@ -3,6 +3,7 @@
 //! anew, and every answer about it is compared with what its scenarios did.
 #![cfg(feature = "wireshark")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -12,7 +12,9 @@ use std::sync::OnceLock;
 
 mod support;
 
-use support::found::{by_tshark, lines};
+use rstdiag::session::Session;
+use support::article;
+use support::found::{by_core, by_tshark, lines};
 use support::host::{host, open_up, readable_dir};
 
 /// A folder with the sample in it, for the files of these tests, too.
@@ -139,6 +141,22 @@ fn bad_lines_cost_nothing_but_themselves() {
     let mut told: Vec<u64> = found.values().flat_map(lines).collect();
     told.sort_unstable();
     assert_eq!(told, numbers);
+}
+
+/// The published case gives the same through tshark as through the replay.
+#[test]
+fn the_published_case_is_the_same_in_tshark() {
+    let (capture, log) = article::files(dir());
+    open_up(dir());
+    let options =
+        vec![format!("error_log:{}", log.display()), format!("time_zone:{}", article::ZONE)];
+    let mut session = Session::new();
+    session.set_time_zone(article::ZONE).unwrap();
+    support::read_log(&mut session, &log);
+    support::replay(&mut session, &capture);
+    let found = by_tshark(&capture, &options);
+    assert_eq!(found, by_core(&mut session));
+    assert_eq!(found.values().flat_map(lines).count(), 5);
 }
 
 #[test]

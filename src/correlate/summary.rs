@@ -21,11 +21,12 @@ pub fn sentence(verdict: &Verdict<'_>) -> String {
             format!("{}; the {by}'s RST in frame {frame} had no effect", close(verdict))
         }
         None => close(verdict),
-    };
+    }
+    .replace("the nginx", "nginx");
     let transaction = match verdict.transaction() {
         Transaction::Completed => "; the transaction is done",
         Transaction::Failed => "; the transaction failed",
-        Transaction::None => "; no request was lost",
+        Transaction::None => "; no request had been sent",
         Transaction::Unknown if verdict.close() == Close::Open => "",
         Transaction::Unknown => "; whether the transaction was done is not known",
     };
@@ -102,7 +103,7 @@ fn close(verdict: &Verdict<'_>) -> String {
             _ => write!(out, " (the FIN rides on data)"),
         };
     }
-    out.replace("the nginx", "nginx")
+    out
 }
 
 /// When in the life of the connection, in words.

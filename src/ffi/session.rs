@@ -181,7 +181,7 @@ pub unsafe extern "C" fn rstdiag_session_free(session: *mut abi::rstdiag_session
 /// Sets an option.
 ///
 /// # Safety
-/// `session` is as [`guard::on`] asks; `value` is NULL or holds `value_len` bytes.
+/// `session` is as `guard::on` asks; `value` is NULL or holds `value_len` bytes.
 #[no_mangle]
 pub unsafe extern "C" fn rstdiag_session_option(
     session: *mut abi::rstdiag_session,
@@ -200,7 +200,7 @@ pub unsafe extern "C" fn rstdiag_session_option(
 /// Takes one segment.
 ///
 /// # Safety
-/// `session` is as [`guard::on`] asks; `segment` is NULL or points to one whose own pointers
+/// `session` is as `guard::on` asks; `segment` is NULL or points to one whose own pointers
 /// hold as many bytes as it says.
 #[no_mangle]
 pub unsafe extern "C" fn rstdiag_session_feed(
@@ -225,7 +225,7 @@ pub unsafe extern "C" fn rstdiag_session_feed(
 /// Tells what is known of a frame.
 ///
 /// # Safety
-/// `session` is as [`guard::on`] asks; `out` is NULL or can be written.
+/// `session` is as `guard::on` asks; `out` is NULL or can be written.
 #[no_mangle]
 pub unsafe extern "C" fn rstdiag_session_frame(
     session: *mut abi::rstdiag_session,
@@ -250,7 +250,7 @@ pub unsafe extern "C" fn rstdiag_session_frame(
 /// Writes the verdict on the stream of a frame.
 ///
 /// # Safety
-/// `session` is as [`guard::on`] asks; `wanted` is NULL or holds `RSTDIAG_FIELD_COUNT` bytes;
+/// `session` is as `guard::on` asks; `wanted` is NULL or holds `RSTDIAG_FIELD_COUNT` bytes;
 /// `values` and `text` are NULL or have room for as many elements as is said; the lengths are
 /// NULL or can be written.
 #[no_mangle]
@@ -300,7 +300,7 @@ pub unsafe extern "C" fn rstdiag_session_values(
 /// Writes one notice.
 ///
 /// # Safety
-/// `session` is as [`guard::on`] asks; `text` is NULL or has room for `text_cap` bytes;
+/// `session` is as `guard::on` asks; `text` is NULL or has room for `text_cap` bytes;
 /// `text_len` is NULL or can be written.
 #[no_mangle]
 pub unsafe extern "C" fn rstdiag_session_notice(

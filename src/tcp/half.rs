@@ -84,7 +84,7 @@ pub struct Half {
     lost_at: Option<i64>,
     /// Segments of the stream since the peer acknowledged bytes that the capture lacks.
     hole_age: u8,
-    /// What of it the capture lacks.
+    /// What the capture lacks of this direction.
     pub losses: Losses,
 }
 

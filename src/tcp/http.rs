@@ -811,8 +811,8 @@ mod tests {
     #[test]
     fn every_framing_ends_where_it_should() {
         let get = r#"Some("GET /a") Complete"#;
-        type Case = (&'static str, &'static [(&'static str, &'static str)], String);
-        let cases: &[Case] = &[
+        type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], String);
+        let cases: &[Case<'_>] = &[
             ("length", &[(">", GET), ("<", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nab"), ("<", "c")],
                 format!("1/1 {get}/Complete Some(200)")),
             ("short", &[(">", GET), ("<", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nab")],

@@ -8,7 +8,7 @@
 //! of transactions that only the order of connection numbers tells apart.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Mutex;
 
 use super::builder::{Capture, Talk};
 
@@ -74,13 +74,14 @@ pub fn capture() -> Capture {
 
 /// Writes the capture into this directory; the log lies with the sources.
 pub fn files(directory: &Path) -> (PathBuf, PathBuf) {
+    // Tests run at the same time, and none should find half a file: the first one writes it.
+    static WRITTEN: Mutex<bool> = Mutex::new(false);
     let path = directory.join("article.pcap");
-    // Tests run at the same time, and none should find half a file.
-    static PARTS: AtomicU32 = AtomicU32::new(0);
-    let part = PARTS.fetch_add(1, Ordering::Relaxed);
-    let part = directory.join(format!("article.{}.{part}", std::process::id()));
-    capture().write(&part);
-    std::fs::rename(&part, &path).expect("a capture in its place");
+    let mut written = WRITTEN.lock().expect("no test failed in here");
+    if !std::mem::replace(&mut *written, true) {
+        capture().write(&path);
+    }
+    drop(written);
     let log = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/article/error.log");
     (path, log)
 }

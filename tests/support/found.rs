@@ -160,18 +160,20 @@ fn rows(capture: &Path, options: &[String], more: &[&str]) -> Vec<(u32, u32, Fou
         let mut values = row.into_iter();
         let mut number = || values.next()?.first()?.parse::<u32>().ok();
         let (stream, frame) = (number().expect("a stream"), number().expect("a frame"));
-        let values =
-            FIELDS.iter().copied().zip(values.map(|all| all.iter().map(plain).collect()));
+        let values = FIELDS
+            .iter()
+            .copied()
+            .zip(values.map(|all| all.iter().map(|v| plain(v)).collect()));
         (stream, frame, values.collect())
     };
     rows.map(row).collect()
 }
 
 /// Booleans are printed as `True` since Wireshark 4.2.
-fn plain(value: &String) -> String {
-    match value.as_str() {
+fn plain(value: &str) -> String {
+    match value {
         "True" => "1".to_owned(),
         "False" => "0".to_owned(),
-        _ => value.clone(),
+        _ => value.to_owned(),
     }
 }

@@ -74,7 +74,7 @@ pub fn is_root() -> bool {
 }
 
 /// Cargo builds the plugin beside the tests that need it.
-fn plugin() -> PathBuf {
+pub fn plugin() -> PathBuf {
     let tests = std::env::current_exe().unwrap();
     let plugin = tests.with_file_name("librstdiag.so");
     assert!(plugin.exists(), "{} was not built", plugin.display());
@@ -82,7 +82,7 @@ fn plugin() -> PathBuf {
 }
 
 /// The part of Wireshark's version that names its plugin folder.
-fn version() -> String {
+pub fn version() -> String {
     let out = Command::new("tshark").arg("--version").output().expect("tshark is installed");
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
     let number =

@@ -78,7 +78,7 @@ impl Truth {
                 found["rstdiag.client"] == [stream.client.as_str()]
                     && found["rstdiag.server"] == [stream.server.as_str()]
             };
-            let Some(at) = left.iter().position(|found| same(&found)) else {
+            let Some(at) = left.iter().position(same) else {
                 tally.wrong.push(format!("{}: the stream was not found", stream.scenario));
                 continue;
             };

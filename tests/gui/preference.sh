@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Changes a preference in a running Wireshark, which dissects everything again without the hook
+# that opening a file calls. Takes three pictures of the list's first rows: right.png, started
+# with the right zone; before.png, started with a wrong one; after.png, the zone then set right.
+# usage: preference.sh PLUGIN SERIES DIR
+set -euo pipefail
+. "$(dirname "$0")/window.sh"
+
+# The rows above the selected one, from the phase to the summary.
+rows() {
+    take "$home/screen.png"
+    convert "$home/screen.png" -crop 1200x130+310+115 +repage "$1"
+}
+
+open_screen "$1" "$2"
+open_window -o rstdiag.time_zone:UTC
+rows "$3/right.png"
+close_window
+
+open_window -o rstdiag.time_zone:+08:00
+rows "$3/before.png"
+select_ours
+# The item's menu: from its end up to Protocol Preferences, and in there to the zone.
+xdotool mousemove 200 546 click 3
+sleep 1
+xdotool key Up key Up key Right
+sleep 1
+xdotool key Down key Down key Return
+sleep 1
+xdotool key ctrl+a
+xdotool type UTC
+xdotool key Return
+sleep 3
+rows "$3/after.png"

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Takes the picture of the README: Wireshark with the plugin's profile on the sample.
+# usage: screenshot.sh PLUGIN SERIES OUT.png
+set -euo pipefail
+. "$(dirname "$0")/window.sh"
+
+open_screen "$1" "$2"
+open_window -o rstdiag.time_zone:UTC
+select_ours
+xdotool key Right
+sleep 1
+take "$3"
+echo "took $3"

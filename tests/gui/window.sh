@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# A Wireshark window on a screen of its own; to be sourced. Sets DISPLAY.
+#
+#   open_screen PLUGIN SERIES      a screen, and a home with the plugin, its profile, the sample
+#   open_window [OPTION...]        Wireshark with the sample and these options
+#   close_window                   ends it
+#   take FILE                      a picture of the screen
+
+width=1600 height=860
+home= screen= window=
+
+cleanup() {
+    close_window
+    [ -z "$screen" ] || kill "$screen" 2>/dev/null || true
+    [ -z "$home" ] || rm -rf "$home"
+}
+trap cleanup EXIT
+
+open_screen() {
+    local plugin=$1 series=$2 root
+    root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+    home=$(mktemp -d)
+    install -D -m 644 "$plugin" "$home/plugins/$series/epan/rstdiag.so"
+    install -d "$home/config/profiles/rstdiag"
+    install -m 644 "$root"/wireshark/profile/* "$home/config/profiles/rstdiag"
+    cp "$root"/tests/data/sample/{sample.pcap,error.log} "$home"
+    chmod -R a+rX "$home"
+    # As root, Wireshark would load no plugin from here.
+    as_user=()
+    if [ "$(id -u)" = 0 ]; then
+        chown -R 65534:65534 "$home"
+        as_user=(setpriv --reuid 65534 --regid 65534 --clear-groups)
+    fi
+    exec 3< <(exec Xvfb -displayfd 1 -screen 0 "${width}x${height}x24" 2>/dev/null)
+    screen=$!
+    read -r -u 3 display
+    export DISPLAY=":$display"
+}
+
+open_window() {
+    (cd "$home" && exec "${as_user[@]}" env HOME="$home" XDG_RUNTIME_DIR="$home" TZ=UTC \
+        WIRESHARK_PLUGIN_DIR="$home/plugins" WIRESHARK_CONFIG_DIR="$home/config" \
+        wireshark -C rstdiag -o rstdiag.error_log:error.log \
+        -Y 'rstdiag.reset.frame == frame.number' -g 125 "$@" -r sample.pcap \
+        >"$home/out" 2>&1) &
+    window=$!
+    local id=
+    for _ in $(seq 120); do
+        id=$(xdotool search --name 'sample.pcap' 2>/dev/null | head -n 1) || true
+        [ -z "$id" ] || break
+        sleep 0.5
+    done
+    [ -n "$id" ] || { echo "Wireshark showed no window:" >&2; cat "$home/out" >&2; return 1; }
+    xdotool windowsize "$id" "$width" "$height" windowmove "$id" 0 0
+    sleep 3
+}
+
+close_window() {
+    [ -z "$window" ] || kill "$window" 2>/dev/null || true
+    [ -z "$window" ] || wait "$window" 2>/dev/null || true
+    window=
+}
+
+# Selects the last item of the packet's details, which is the plugin's.
+select_ours() {
+    xdotool mousemove 300 560 click 1 key End
+    sleep 0.5
+}
+
+take() {
+    import -window root "$1"
+}
