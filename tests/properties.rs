@@ -157,6 +157,7 @@ const UNDECIDABLE: &[(&str, &str)] = &[
     ("right on the third packet", "without the ACK it is a reset in the handshake"),
     ("a RST without effect", "the effect is seen by what follows it"),
     ("one side ignored", "what crosses a RST may have been sent before it"),
+    ("answers and ignores", "the effect is seen by what follows it"),
     ("the exchange goes on", "the effect is seen by what follows it"),
     ("keep-alive race", "a passive RST acknowledges nothing, so the request leaves no trace"),
     ("meets an unsolicited 408", "a passive RST acknowledges nothing"),

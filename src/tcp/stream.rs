@@ -126,6 +126,8 @@ pub struct Resets {
     pub text: Box<[u8]>,
     /// The connection did not go on after it.
     pub effective: bool,
+    /// How far the exchange had come by then, if it cut nothing.
+    stage: Phase,
     /// The capture was out of order before it.
     bad_order: bool,
     /// Keys of RSTs, to know copies of them by.
@@ -630,8 +632,9 @@ impl Stream {
 
     /// Whether the peer has acknowledged this side's FIN.
     fn acks_fin(&self, side: Side) -> bool {
-        let acked = self.halves[side as usize].acked();
-        self.fins[side as usize].is_some_and(|fin| acked > fin.end)
+        let late = self.late_fins.iter().find(|late| late.closing.by == side);
+        let fin = self.fins[side as usize].or(late.map(|late| late.fin));
+        fin.is_some_and(|fin| self.halves[side as usize].acked() > fin.end)
     }
 
     fn payload(&mut self, side: Side, segment: &Segment<'_>) {
@@ -777,6 +780,12 @@ impl Stream {
         let fin = self.fin_of(side, segment);
         let Some(cut) = self.halves[side as usize].cut() else { return };
         let closing = self.closing_now(side, segment);
+        // The RST's own number is the one behind the FIN, if the FIN came first.
+        let beyond = self.ended_by_reset_of(side) && fin.end + 1 < cut;
+        if beyond {
+            self.revive();
+            return self.finish(side, segment);
+        }
         if fin.end < cut {
             self.fins[side as usize] = Some(fin);
             self.bad_order = true;
@@ -803,6 +812,10 @@ impl Stream {
             end: start + i64::from(segment.payload_len),
             answers: self.acks_fin(side.peer()),
         }
+    }
+
+    fn ended_by_reset_of(&self, side: Side) -> bool {
+        self.effective_resets().is_some_and(|resets| resets.by == side)
     }
 
     fn is_reset(&self, frame: u32) -> bool {
@@ -835,6 +848,7 @@ impl Stream {
             (count, keys) = (resets.count, resets.keys);
         }
         // A server that acknowledges data has completed the handshake.
+        let stage = self.stage(segment.time);
         let is_past = side == Side::Server && self.syn_ack && self.acks_data(segment);
         self.established |= is_past;
         self.cut_at_reset(side, segment);
@@ -848,6 +862,7 @@ impl Stream {
             count,
             text: text[..text.len().min(limits::RESET_TEXT)].into(),
             effective: true,
+            stage,
             bad_order: self.bad_order,
             keys,
         }));
@@ -875,7 +890,7 @@ impl Stream {
     /// Whether a SYN of this side begins the connection anew: it has reset one that was not
     /// established, as an answer to a segment of an older one, or because nobody listened yet.
     fn is_reborn(&self, side: Side) -> bool {
-        self.effective_resets().is_some_and(|resets| resets.by == side) && !self.established
+        self.ended_by_reset_of(side) && !self.established
     }
 
     /// Who acknowledges what was sent after a RST has not taken that RST.
@@ -890,6 +905,9 @@ impl Stream {
     fn revive(&mut self) {
         let Some(resets) = &mut self.resets else { return };
         resets.effective = false;
+        if resets.phase != Phase::Teardown {
+            resets.phase = resets.stage;
+        }
         self.bad_order = resets.bad_order;
         self.given_up = None;
         let frame = resets.at.frame;
@@ -897,8 +915,12 @@ impl Stream {
             self.hand_on(side, |half, then| half.uncut(then));
         }
         self.closing = self.closing.filter(|closing| closing.at.frame != frame);
-        for LateFin { fin, closing } in std::mem::take(&mut self.late_fins) {
+        for LateFin { fin, mut closing } in std::mem::take(&mut self.late_fins) {
             let side = closing.by;
+            // The RST's number stood for data that there never was.
+            if closing.seen == self.progress() {
+                closing.stage = self.stage(closing.at.time);
+            }
             self.halves[side as usize].stop_at(fin.end);
             self.fins[side as usize].get_or_insert(fin);
             self.closing.get_or_insert(closing);
