@@ -23,86 +23,53 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::path::Path;
 
 use rstdiag::session::{Session, When};
-use serde::Deserialize;
 use support::builder::{Capture, Talk};
+use support::cases::{self, Case};
 use support::fields;
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    case: Vec<Case>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Case {
-    name: String,
-    script: String,
-    want: String,
-    #[serde(default)]
-    summary: String,
-}
 
 /// Fields that every case has to settle.
 const SETTLED: [&str; 6] = ["phase", "stage", "transaction", "close", "severity", "caveats"];
 
-impl Case {
-    fn want(&self) -> BTreeMap<&str, &str> {
-        let pairs = self.want.split_whitespace();
-        let mut want: BTreeMap<_, _> = pairs
-            .map(|pair| pair.split_once('=').unwrap_or_else(|| panic!("{pair}: no value")))
-            .collect();
-        for field in SETTLED {
-            want.entry(field).or_insert("-");
-        }
-        want
+/// What a case wants.
+fn wanted(case: &Case) -> BTreeMap<&str, &str> {
+    let pairs = case.want.split_whitespace();
+    let mut want: BTreeMap<_, _> = pairs
+        .map(|pair| pair.split_once('=').unwrap_or_else(|| panic!("{pair}: no value")))
+        .collect();
+    for field in SETTLED {
+        want.entry(field).or_insert("-");
     }
-
-    /// What the core says otherwise than wanted; empty if nothing.
-    fn complaints(&self, session: &mut Session, when: When) -> String {
-        let verdict = session.verdict_of(0, when).expect("a stream");
-        let got = fields::of_stream(&verdict);
-        let mut out = String::new();
-        for (field, want) in self.want() {
-            let got = got.get(field).map_or("-", String::as_str);
-            if got != want {
-                let _ = writeln!(out, "    {field}: wanted {want}, got {got}");
-            }
-        }
-        let summary = verdict.summary();
-        if !summary.contains(&self.summary) {
-            let _ = writeln!(out, "    summary: wanted '{}', got '{summary}'", self.summary);
-        }
-        out
-    }
+    want
 }
 
-fn cases() -> Vec<Case> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/streams");
-    let mut paths: Vec<_> =
-        std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.sort();
-    let mut cases = Vec::new();
-    for path in paths {
-        let text = std::fs::read_to_string(&path).unwrap();
-        let file: File =
-            toml::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        cases.extend(file.case);
+/// What the core says otherwise than a case wants; empty if nothing.
+fn complaints(case: &Case, session: &mut Session, when: When) -> String {
+    let verdict = session.verdict_of(0, when).expect("a stream");
+    let got = fields::of_stream(&verdict);
+    let mut out = String::new();
+    for (field, want) in wanted(case) {
+        let got = got.get(field).map_or("-", String::as_str);
+        if got != want {
+            let _ = writeln!(out, "    {field}: wanted {want}, got {got}");
+        }
     }
-    cases
+    let summary = verdict.summary();
+    if !summary.contains(&case.summary) {
+        let _ = writeln!(out, "    summary: wanted '{}', got '{summary}'", case.summary);
+    }
+    out
 }
 
 /// Runs every case on this talk and reports all that fail at once.
 fn check(what: &str, applies: impl Fn(&Case) -> bool, talks: &[Talk]) {
     let mut report = String::new();
     let mut failed = 0;
-    for case in cases().iter().filter(|case| applies(case)) {
+    for case in cases::all().iter().filter(|case| applies(case)) {
         for talk in talks {
             let mut session = support::session_of(&Capture::of(talk, &case.script));
-            let complaints = case.complaints(&mut session, When::Final);
+            let complaints = complaints(case, &mut session, When::Final);
             if !complaints.is_empty() {
                 let isn = talk.isn;
                 failed += 1;
@@ -116,7 +83,7 @@ fn check(what: &str, applies: impl Fn(&Case) -> bool, talks: &[Talk]) {
 
 #[test]
 fn names_are_unique() {
-    let mut names: Vec<_> = cases().into_iter().map(|case| case.name).collect();
+    let mut names: Vec<_> = cases::all().into_iter().map(|case| case.name).collect();
     assert!(names.len() > 100, "{} cases", names.len());
     let count = names.len();
     names.sort();
@@ -154,7 +121,7 @@ fn the_version_of_ip_does_not_matter() {
 /// Nothing but the segments counts: not how often somebody asked, nor that the end was told.
 #[test]
 fn questions_change_nothing() {
-    for case in cases() {
+    for case in &cases::all() {
         let capture = Capture::of(&Talk::default(), &case.script);
         let mut session = Session::new();
         support::feed(&mut session, &capture.frames(), |session, frame| {
@@ -164,7 +131,7 @@ fn questions_change_nothing() {
             }
         });
         for when in [When::SoFar, When::Final, When::SoFar] {
-            let complaints = case.complaints(&mut session, when);
+            let complaints = complaints(case, &mut session, when);
             assert_eq!(complaints, "", "{} {when:?}", case.name);
         }
     }
@@ -172,7 +139,7 @@ fn questions_change_nothing() {
 
 #[test]
 fn every_phase_stage_and_close_is_covered() {
-    let wanted: Vec<String> = cases().into_iter().map(|case| case.want).collect();
+    let wanted: Vec<String> = cases::all().into_iter().map(|case| case.want).collect();
     let has = |word: &str| wanted.iter().any(|want| want.split_whitespace().any(|w| w == word));
     let phases = [
         "handshake",

@@ -80,6 +80,8 @@ pub struct Half {
     cut: Option<Box<Cut>>,
     /// Segments that wait for the bytes before them.
     pending: Waiting,
+    /// The peer lacks what begins here, too, so the network lost it.
+    lost_at: Option<i64>,
     /// Segments of the stream since the peer acknowledged bytes that the capture lacks.
     hole_age: u8,
     /// What the capture lacks of this direction.
@@ -148,6 +150,9 @@ impl Half {
 
     /// Notes that the peer acknowledged everything before this position.
     pub fn acknowledge(&mut self, position: i64) {
+        if position == self.next && self.has_hole() {
+            self.lost_at = Some(position);
+        }
         self.acked = self.acked.max(position);
     }
 
@@ -234,6 +239,16 @@ impl Half {
     pub fn lacks_acked(&self) -> bool {
         let lacking = self.acked_data() - self.next;
         lacking > 1 || lacking == 1 && !self.pending.segments.is_empty()
+    }
+
+    /// Whether data before the end is not seen so far: a FIN or RST has a number further on. A
+    /// RST's may count an unseen FIN. What the peer asks for once more was lost on its way.
+    pub fn lacks_end(&self) -> bool {
+        if self.lost_at == Some(self.next) {
+            return false;
+        }
+        let fin = self.limit.is_some_and(|end| end > self.next);
+        fin || self.cut().is_some_and(|end| end > self.next + 1)
     }
 
     /// Gives a hole that the peer acknowledged a chance to fill, then passes over it.

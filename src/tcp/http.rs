@@ -51,8 +51,10 @@ pub struct Exchange {
     pub response_end: Option<i64>,
     /// What ends the response.
     pub ends_by: EndsBy,
-    /// The response stands in the capture before its request.
-    early: bool,
+    /// The response stands in the capture before its request, which lies before this position.
+    asked_before: Option<i64>,
+    /// Only the head of a response to an unseen request, which may be all of it (HEAD).
+    pub may_be_whole: bool,
 }
 
 /// What ends a response.
@@ -91,8 +93,10 @@ pub struct Http {
     pub completed: u64,
     /// A 101, or a 2xx to CONNECT: what follows is no HTTP/1.x.
     pub tunnel: bool,
-    /// What is answered now may have been asked by bytes that are not seen yet.
-    unseen: bool,
+    /// What is answered now may have been asked by bytes before this position, not seen yet.
+    unseen: Option<i64>,
+    /// Like [`Exchange::asked_before`], of responses that others have followed since.
+    answered_early: VecDeque<i64>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -177,17 +181,17 @@ impl Http {
             || matches!(self.responses.state, State::Lost)
     }
 
-    /// Takes the next piece that the client sent.
-    pub fn client(&mut self, piece: Piece<'_>) {
+    /// Takes the next piece that the client sent, and its position.
+    pub fn client(&mut self, at: i64, piece: Piece<'_>) {
         match piece {
-            Piece::Data(bytes) => self.request_bytes(bytes),
-            Piece::Missing(count) => self.request_missing(count),
+            Piece::Data(bytes) => self.request_bytes(at, bytes),
+            Piece::Missing(count) => self.request_missing(at, count),
         }
     }
 
     /// Takes the next piece that the server sent, and its position. `unseen`: the server has
-    /// received bytes of the client that the capture has not shown so far.
-    pub fn server(&mut self, at: i64, piece: Piece<'_>, unseen: bool) {
+    /// received bytes of the client, up to this position, that were not seen so far.
+    pub fn server(&mut self, at: i64, piece: Piece<'_>, unseen: Option<i64>) {
         self.unseen = unseen;
         match piece {
             Piece::Data(bytes) => self.response_bytes(at, bytes),
@@ -204,10 +208,11 @@ impl Http {
 
     // ---- Requests ------------------------------------------------------------------------
 
-    fn request_bytes(&mut self, mut bytes: &[u8]) {
+    fn request_bytes(&mut self, at: i64, mut bytes: &[u8]) {
         if self.tunnel {
             return;
         }
+        let end = at + bytes.len() as i64;
         if matches!(self.requests.state, State::Lost) && starts_request(bytes) {
             // What was open before the loss can't be told from what is open now, save what is
             // just being answered.
@@ -223,7 +228,7 @@ impl Http {
                         return;
                     }
                     match may_start_request(bytes) {
-                        true => self.begin_request(),
+                        true => self.begin_request(end - bytes.len() as i64),
                         false => self.lose_requests(),
                     }
                 }
@@ -258,7 +263,7 @@ impl Http {
         }
     }
 
-    fn request_missing(&mut self, count: u64) {
+    fn request_missing(&mut self, at: i64, count: u64) {
         if self.tunnel {
             return;
         }
@@ -274,28 +279,38 @@ impl Http {
                 None => self.lose_requests(),
             },
             State::Idle => {
-                self.begin_request();
+                self.begin_request(at);
                 self.lose_requests();
             }
             _ => self.lose_requests(),
         }
     }
 
-    fn begin_request(&mut self) {
+    fn begin_request(&mut self, at: i64) {
         self.begun += 1;
         self.requests.serial = self.begun;
         self.requests.state = State::Head(Vec::new());
-        let answered = self.open.front_mut().or(self.last.as_mut());
-        if let Some(exchange) = answered.filter(|exchange| exchange.early) {
-            exchange.early = false;
-            (exchange.serial, exchange.sent) = (self.begun, Progress::Begun);
+        let serial = self.begun;
+        while let Some(asked_before) = self.answered_early.pop_front() {
+            if asked_before > at {
+                return;
+            }
+        }
+        if let Some(exchange) = self.answered_before(at) {
+            (exchange.serial, exchange.sent) = (serial, Progress::Begun);
         } else if self.open.len() < limits::PIPELINED {
             self.open.push_back(Exchange {
-                serial: self.begun,
+                serial,
                 sent: Progress::Begun,
                 ..Exchange::default()
             });
         }
+    }
+
+    /// The exchange whose response stands in the capture before a request that begins here.
+    fn answered_before(&mut self, at: i64) -> Option<&mut Exchange> {
+        let answered = self.open.front_mut().or(self.last.as_mut());
+        answered.filter(|e| e.serial == 0 && e.asked_before.is_some_and(|before| before > at))
     }
 
     /// The request line tells what is asked for before the head is complete.
@@ -311,6 +326,12 @@ impl Http {
             exchange.kind = request.kind;
             exchange.request = Some(request.text);
             exchange.host = request.host;
+            // Its response was taken for one to a request of the usual kind.
+            exchange.may_be_whole &= exchange.kind != Kind::Other;
+            let misread = exchange.asked_before.is_some() && exchange.kind != Kind::Other;
+            if misread && exchange.answered == Progress::Begun {
+                self.lose_responses();
+            }
         }
         match request.framing {
             Framing::Length(length) if length > 0 => {
@@ -358,6 +379,7 @@ impl Http {
         }
         while !bytes.is_empty() {
             let before = bytes.len();
+            self.settle_whole(at, bytes);
             match &mut self.responses.state {
                 State::Idle => {
                     bytes = skip_line_ends(bytes);
@@ -412,6 +434,7 @@ impl Http {
         if self.tunnel {
             return;
         }
+        self.settle_whole(at, b"");
         match &mut self.responses.state {
             State::Length(left) if *left >= count => {
                 *left -= count;
@@ -437,10 +460,10 @@ impl Http {
         if self.open.is_empty() {
             // The answer to a request that the capture lacks, or shows later; else a response
             // to nothing, as a server sends it when it loses patience.
-            let early = self.unseen && !matches!(self.requests.state, State::Lost);
-            let asked = self.unseen || matches!(self.requests.state, State::Lost);
+            let asked = self.unseen.is_some() || matches!(self.requests.state, State::Lost);
             let sent = if asked { Progress::Lost } else { Progress::None };
-            self.open.push_back(Exchange { sent, early, ..Exchange::default() });
+            let asked_before = self.unseen;
+            self.open.push_back(Exchange { sent, asked_before, ..Exchange::default() });
         }
         if let Some(exchange) = self.open.front_mut() {
             exchange.answered = Progress::Begun;
@@ -463,6 +486,7 @@ impl Http {
             return;
         }
         exchange.status = Some(response.status);
+        let unseen = exchange.serial == 0 && exchange.sent == Progress::Lost;
         if upgraded {
             self.tunnel = true;
             return;
@@ -473,10 +497,12 @@ impl Http {
             Framing::Length(0) => self.complete_response(at),
             Framing::Length(length) => {
                 exchange.response_end = Some(at.saturating_add_unsigned(length));
+                exchange.may_be_whole = unseen;
                 self.responses.state = State::Length(length);
             }
             Framing::Chunked => {
                 exchange.ends_by = EndsBy::LastChunk;
+                exchange.may_be_whole = unseen;
                 self.responses.state = State::Chunked(Chunk::START);
             }
             Framing::None | Framing::UntilClose => {
@@ -486,15 +512,30 @@ impl Http {
         }
     }
 
+    /// What follows the head of a response to an unseen request is its body, unless another
+    /// response begins there: then the head was all of it.
+    fn settle_whole(&mut self, at: i64, bytes: &[u8]) {
+        let Some(exchange) = self.open.front_mut().filter(|e| e.may_be_whole) else { return };
+        exchange.may_be_whole = false;
+        if starts_response(bytes) {
+            self.complete_response(at);
+        }
+    }
+
     fn complete_response(&mut self, at: i64) {
         self.responses.state = State::Idle;
         self.completed += 1;
         if let Some(mut exchange) = self.open.pop_front() {
             exchange.answered = Progress::Complete;
             exchange.response_end = Some(at);
+            exchange.may_be_whole = false;
             // What answers no request does not hide the last exchange that was one.
             if exchange.sent != Progress::None || self.last.is_none() {
-                self.last = Some(exchange);
+                let before = self.last.replace(exchange).filter(|before| before.serial == 0);
+                let asked_before = before.and_then(|before| before.asked_before);
+                if self.answered_early.len() < limits::PIPELINED {
+                    self.answered_early.extend(asked_before);
+                }
             }
         }
     }
@@ -743,18 +784,18 @@ mod tests {
     /// Plays a conversation: `>` lines are the client's bytes, `<` lines the server's, a
     /// number alone is that many missing bytes. Returns the exchange and the counters.
     fn play(http: &mut Http, script: &[(&str, &str)]) -> String {
-        let mut at = 0;
+        let (mut at, mut from_client) = (0, 0);
         for (side, text) in script {
             let missing = text.parse().map(Piece::Missing);
             let piece = missing.unwrap_or(Piece::Data(text.as_bytes()));
             match *side {
-                ">" => http.client(piece),
+                ">" => {
+                    http.client(from_client, piece);
+                    from_client += piece.len() as i64;
+                }
                 "<" => {
-                    http.server(at, piece, false);
-                    at += match piece {
-                        Piece::Data(bytes) => bytes.len() as i64,
-                        Piece::Missing(count) => count as i64,
-                    };
+                    http.server(at, piece, None);
+                    at += piece.len() as i64;
                 }
                 _ => http.server_end(at),
             }

@@ -129,6 +129,8 @@ pub struct Resets {
     pub effective: bool,
     /// What its packet tells about who sent it.
     pub signs: ResetSigns,
+    /// How far the exchange had come by then, if it cut nothing.
+    stage: Phase,
     /// The capture was out of order before it.
     bad_order: bool,
     /// Keys of RSTs, to know copies of them by.
@@ -426,7 +428,13 @@ impl Stream {
     /// The client has certainly sent nothing.
     pub fn is_unasked(&self) -> bool {
         let half = self.client_half();
-        !self.mid_stream() && half.sent() == 0 && !half.lacks_acked()
+        !self.mid_stream() && half.sent() == 0 && !half.lacks_acked() && !half.lacks_end()
+    }
+
+    /// Data of this side was sent that the capture does not show.
+    pub fn lacks(&self, side: Side) -> bool {
+        let half = &self.halves[side as usize];
+        half.lacks_acked() || half.lacks_end()
     }
 
     /// What the capture does not show of this stream.
@@ -457,10 +465,9 @@ impl Stream {
             App::Tls(tls) => self.burst_stage(&tls.bursts, now),
             App::Other(bursts) => self.burst_stage(bursts, now),
         };
-        let halves = &self.halves;
         match stage {
-            // What arrived and is not in the capture may have been anything.
-            _ if halves.iter().any(Half::lacks_acked) => Phase::Unknown,
+            // What was sent and is not in the capture may have been anything.
+            _ if self.lacks(Side::Client) || self.lacks(Side::Server) => Phase::Unknown,
             // Data behind a hole was sent, though what it says is not known.
             Phase::BeforeRequest | Phase::AfterResponse if self.client_half().has_hole() => {
                 Phase::DuringRequest
@@ -526,6 +533,7 @@ impl Stream {
         if let Some(trace) = self.trace.as_mut().filter(|_| !copy) {
             trace.note(side, segment, Place { off, fresh, established });
         }
+        self.revive_if_alive();
         if segment.tcp.fin && self.fins[side as usize].is_none() {
             match self.effective_resets() {
                 None => self.finish(side, segment),
@@ -621,15 +629,32 @@ impl Stream {
             if completes && !self.established {
                 self.established = true;
                 self.opened = segment.time;
+                self.note_late_handshake(side);
             }
+        }
+    }
+
+    /// Who completes the handshake behind its own RST did so before it.
+    fn note_late_handshake(&mut self, side: Side) {
+        let Some(closing) = self.closing.filter(|closing| closing.by == side) else { return };
+        let stage = self.stage(closing.at.time);
+        self.bad_order = true;
+        self.closing = Some(Closing { stage, ..closing });
+        let by_reset = self.is_reset(closing.at.frame);
+        if let Some(resets) = self.resets.as_mut().filter(|_| by_reset) {
+            resets.phase = stage;
         }
     }
 
     /// Whether a server sends this only once the client has completed the handshake.
     fn is_past_handshake(&self, segment: &Segment<'_>) -> bool {
-        let acks_data =
-            segment.tcp.ack_flag && self.client_half().position(segment.tcp.ack) > 0;
-        segment.payload_len > 0 || segment.tcp.fin || acks_data
+        segment.payload_len > 0 || segment.tcp.fin || self.acks_data(segment)
+    }
+
+    /// Whether a segment of the server acknowledges data.
+    fn acks_data(&self, segment: &Segment<'_>) -> bool {
+        let acked = self.client_half().position(segment.tcp.ack);
+        segment.tcp.ack_flag && (1..=FURTHEST_RESET).contains(&acked)
     }
 
     /// Notes what a segment acknowledges.
@@ -642,9 +667,7 @@ impl Stream {
         let half = &mut self.halves[peer as usize];
         half.start_at(segment.tcp.ack);
         half.acknowledge(half.position(segment.tcp.ack));
-        if half.goes_on() && self.resets.as_ref().is_some_and(|resets| resets.by == peer) {
-            self.revive();
-        }
+        self.revive_if_alive();
         let before = self.halves[peer as usize].next();
         self.hand_on(peer, |half, then| half.mind_holes(then));
         self.note_late(peer, before);
@@ -655,8 +678,9 @@ impl Stream {
 
     /// Whether the peer has acknowledged this side's FIN.
     fn acks_fin(&self, side: Side) -> bool {
-        let acked = self.halves[side as usize].acked();
-        self.fins[side as usize].is_some_and(|fin| acked > fin.end)
+        let late = self.late_fins.iter().find(|late| late.closing.by == side);
+        let fin = self.fins[side as usize].or(late.map(|late| late.fin));
+        fin.is_some_and(|fin| self.halves[side as usize].acked() > fin.end)
     }
 
     /// Takes the payload of a segment, and tells whether it brought anything new.
@@ -686,7 +710,7 @@ impl Stream {
             }
         }
         self.data_after_fin |= self.acks_fin(side.peer()) && self.fins[side as usize].is_none();
-        self.end_if_all_is_there(side);
+        self.end_if_all_is_there();
         if self.note_late(side, before) {
             self.bad_order = true;
         }
@@ -739,17 +763,19 @@ impl Stream {
         step: impl FnOnce(&mut Half, &mut dyn FnMut(i64, Piece<'_>)) -> T,
     ) -> T {
         let joined_late = self.has_lost_start();
-        let client_lacks = self.client_half().lacks_acked();
+        let unseen = self.client_half();
+        let unseen = unseen.lacks_acked().then(|| unseen.acked_data());
+        let acked = self.halves[side as usize].acked();
         let Stream { halves, app, .. } = self;
         step(&mut halves[side as usize], &mut |at, piece| {
             if let (App::Undecided, Piece::Data(bytes)) = (&app, piece) {
                 *app = recognize(side, bytes, joined_late || at > 0);
             }
             match (&mut *app, side) {
-                (App::Http(http), Side::Client) => http.client(piece),
-                (App::Http(http), Side::Server) => http.server(at, piece, client_lacks),
-                (App::Tls(tls), _) => tls.take(side, piece),
-                (App::Other(bursts), _) => bursts.add(side, piece.len()),
+                (App::Http(http), Side::Client) => http.client(at, piece),
+                (App::Http(http), Side::Server) => http.server(at, piece, unseen),
+                (App::Tls(tls), _) => tls.take(side, piece, at < acked),
+                (App::Other(bursts), _) => bursts.add(side, piece.len(), at < acked),
                 // Bytes that the capture lacks do not tell what is spoken.
                 (App::Undecided, _) => {}
             }
@@ -758,12 +784,43 @@ impl Stream {
 
     /// Takes a side's first FIN.
     fn finish(&mut self, side: Side, segment: &Segment<'_>) {
+        let before = self.progress();
         self.give_up_holes();
+        for side in [Side::Client, Side::Server] {
+            self.note_late(side, before[side as usize]);
+        }
         let fin = self.fin_of(side, segment);
-        self.halves[side as usize].stop_at(fin.end);
+        let half = &mut self.halves[side as usize];
+        half.stop_at(fin.end);
+        let late = half.acked() > fin.end;
         self.fins[side as usize] = Some(fin);
-        self.end_if_all_is_there(side);
+        self.end_if_all_is_there();
+        if late {
+            self.note_late_fin(side, fin.end);
+        }
         self.note_closing(side, segment);
+        // Whoever acknowledged this FIN before it was seen may have gone on since it was sent.
+        let peer = &self.halves[side.peer() as usize];
+        if late && peer.next() > peer.acked_data() {
+            if let Some(closing) = self.closing.as_mut().filter(|c| c.at.frame == fin.at.frame)
+            {
+                closing.stage = Phase::Unknown;
+            }
+        }
+    }
+
+    /// A FIN that was acknowledged before it was seen. If the other side's FIN did so, this one
+    /// was the first of the two.
+    fn note_late_fin(&mut self, side: Side, end: i64) {
+        self.bad_order = true;
+        let answer = |closing: &mut Closing| {
+            closing.by == side.peer() && closing.acked[side as usize] > end
+        };
+        if self.closing.take_if(answer).is_some() {
+            if let Some(second) = &mut self.fins[side.peer() as usize] {
+                second.answers = true;
+            }
+        }
     }
 
     /// Takes a FIN that stands behind a RST. If it was sent before the RST, it began the
@@ -772,6 +829,12 @@ impl Stream {
         let fin = self.fin_of(side, segment);
         let Some(cut) = self.halves[side as usize].cut() else { return };
         let closing = self.closing_now(side, segment);
+        // The RST's own number is the one behind the FIN, if the FIN came first.
+        let beyond = self.ended_by_reset_of(side) && fin.end + 1 < cut;
+        if beyond {
+            self.revive();
+            return self.finish(side, segment);
+        }
         if fin.end < cut {
             self.fins[side as usize] = Some(fin);
             self.bad_order = true;
@@ -800,16 +863,19 @@ impl Stream {
         }
     }
 
+    fn ended_by_reset_of(&self, side: Side) -> bool {
+        self.effective_resets().is_some_and(|resets| resets.by == side)
+    }
+
     fn is_reset(&self, frame: u32) -> bool {
         self.resets.as_ref().is_some_and(|resets| resets.at.frame == frame)
     }
 
     /// The FIN of the server ends a response that lasts until the close.
-    fn end_if_all_is_there(&mut self, side: Side) {
-        let at = self.halves[side as usize].next();
-        if let (Some(fin), Side::Server, App::Http(http)) =
-            (self.fins[side as usize], side, &mut self.app)
-        {
+    fn end_if_all_is_there(&mut self) {
+        let at = self.server_half().next();
+        let fin = self.fins[Side::Server as usize];
+        if let (Some(fin), App::Http(http)) = (fin, &mut self.app) {
             if fin.end == at {
                 http.server_end(at);
             }
@@ -834,6 +900,10 @@ impl Stream {
         let off = half.position(segment.tcp.seq) - half.next();
         let trace = self.trace.get_or_insert_default();
         let signs = trace.signs(side, segment, off);
+        // A server that acknowledges data has completed the handshake.
+        let stage = self.stage(segment.time);
+        let is_past = side == Side::Server && self.syn_ack && self.acks_data(segment);
+        self.established |= is_past;
         self.cut_at_reset(side, segment);
         self.give_up_holes();
         let torn_down = self.fins.iter().any(Option::is_some);
@@ -846,6 +916,7 @@ impl Stream {
             text: text[..text.len().min(limits::RESET_TEXT)].into(),
             effective: true,
             signs,
+            stage,
             bad_order: self.bad_order,
             keys,
         }));
@@ -873,13 +944,24 @@ impl Stream {
     /// Whether a SYN of this side begins the connection anew: it has reset one that was not
     /// established, as an answer to a segment of an older one, or because nobody listened yet.
     fn is_reborn(&self, side: Side) -> bool {
-        self.effective_resets().is_some_and(|resets| resets.by == side) && !self.established
+        self.ended_by_reset_of(side) && !self.established
+    }
+
+    /// Who acknowledges what was sent after a RST has not taken that RST.
+    fn revive_if_alive(&mut self) {
+        let by = self.effective_resets().map(|resets| resets.by);
+        if by.is_some_and(|by| self.halves[by as usize].goes_on()) {
+            self.revive();
+        }
     }
 
     /// The connection went on after the RST, so the RST had no effect.
     fn revive(&mut self) {
         let Some(resets) = &mut self.resets else { return };
         resets.effective = false;
+        if resets.phase != Phase::Teardown {
+            resets.phase = resets.stage;
+        }
         self.bad_order = resets.bad_order;
         self.given_up = None;
         let frame = resets.at.frame;
@@ -887,12 +969,16 @@ impl Stream {
             self.hand_on(side, |half, then| half.uncut(then));
         }
         self.closing = self.closing.filter(|closing| closing.at.frame != frame);
-        for LateFin { fin, closing } in std::mem::take(&mut self.late_fins) {
+        for LateFin { fin, mut closing } in std::mem::take(&mut self.late_fins) {
             let side = closing.by;
+            // The RST's number stood for data that there never was.
+            if closing.seen == self.progress() {
+                closing.stage = self.stage(closing.at.time);
+            }
             self.halves[side as usize].stop_at(fin.end);
             self.fins[side as usize].get_or_insert(fin);
             self.closing.get_or_insert(closing);
-            self.end_if_all_is_there(side);
+            self.end_if_all_is_there();
         }
     }
 
@@ -960,7 +1046,7 @@ fn recognize(side: Side, payload: &[u8], joined_late: bool) -> App {
             false => App::Http(Box::new(Http::mid_stream())),
         };
     }
-    if from_client && tls::starts(payload) {
+    if tls::starts(payload) {
         App::Tls(Box::default())
     } else if from_client && http::may_start_request(payload)
         || !from_client && http::starts_response(payload)
@@ -976,7 +1062,7 @@ fn http_stage(http: &Http) -> Phase {
         return if http.is_lost() { Phase::Unknown } else { Phase::BeforeRequest };
     };
     match (exchange.answered, exchange.sent) {
-        _ if http.tunnel => Phase::Unknown,
+        _ if http.tunnel || exchange.may_be_whole => Phase::Unknown,
         (Progress::Lost, _) => Phase::Unknown,
         (Progress::Complete, _) if http.is_lost() => Phase::Unknown,
         (Progress::Complete, _) => Phase::AfterResponse,

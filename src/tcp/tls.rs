@@ -57,14 +57,18 @@ pub struct Bursts {
 }
 
 impl Bursts {
-    /// Adds data of this side.
-    pub fn add(&mut self, side: Side, bytes: u64) {
+    /// Adds data of this side. What stands in the capture behind its acknowledgment was not
+    /// said last, if the other side has spoken.
+    pub fn add(&mut self, side: Side, bytes: u64, late: bool) {
+        self.said = self.said.saturating_add(bytes);
+        self.answered |= side == Side::Server;
+        if late && self.last == Some(side.peer()) {
+            return;
+        }
         if self.last != Some(side) {
             (self.last, self.bytes) = (Some(side), 0);
         }
         self.bytes = self.bytes.saturating_add(bytes);
-        self.said = self.said.saturating_add(bytes);
-        self.answered |= side == Side::Server;
     }
 
     /// Whether the last burst can only be (a part of) a request.
@@ -106,10 +110,14 @@ impl Tls {
         Tls { client: lost(), server: lost(), ..Tls::default() }
     }
 
-    /// Takes the next piece that a side sent.
-    pub fn take(&mut self, side: Side, piece: Piece<'_>) {
+    /// Takes the next piece that a side sent; `late` if it stands in the capture behind its
+    /// acknowledgment. What a record of the handshake means depends on what came before it.
+    pub fn take(&mut self, side: Side, piece: Piece<'_>, late: bool) {
+        if late && !self.established() {
+            self.half(side).lost = true;
+        }
         match piece {
-            Piece::Data(bytes) => self.bytes(side, bytes),
+            Piece::Data(bytes) => self.bytes(side, bytes, late),
             Piece::Missing(count) => {
                 self.said = self.said.saturating_add(count);
                 let half = self.half(side);
@@ -153,7 +161,7 @@ impl Tls {
         }
     }
 
-    fn bytes(&mut self, side: Side, mut bytes: &[u8]) {
+    fn bytes(&mut self, side: Side, mut bytes: &[u8], late: bool) {
         while !bytes.is_empty() {
             let half = self.half(side);
             if half.lost {
@@ -182,12 +190,12 @@ impl Tls {
                 }
                 let length = u16::from_be_bytes([high, low]);
                 half.left = u64::from(length);
-                self.record(side, kind, length);
+                self.record(side, kind, length, late);
             }
         }
     }
 
-    fn record(&mut self, side: Side, kind: u8, length: u16) {
+    fn record(&mut self, side: Side, kind: u8, length: u16, late: bool) {
         match kind {
             CHANGE_CIPHER_SPEC => self.half(side).changed_cipher = true,
             HANDSHAKE if self.half(side).changed_cipher => self.half(side).finished = true,
@@ -201,7 +209,7 @@ impl Tls {
                     if self.v13 { self.established() } else { self.half(side).finished };
                 self.half(side).data_records += 1;
                 if behind_handshake {
-                    self.data(side, length);
+                    self.data(side, length, late);
                 }
             }
             _ => {}
@@ -209,7 +217,7 @@ impl Tls {
     }
 
     /// Application data behind the handshake.
-    fn data(&mut self, side: Side, length: u16) {
+    fn data(&mut self, side: Side, length: u16, late: bool) {
         if side == Side::Server && self.v13 {
             let nobody_asked = self.bursts.last.is_none();
             if length < TICKET_LEN && self.ticket_like <= TICKETS {
@@ -221,7 +229,7 @@ impl Tls {
                 return;
             }
         }
-        self.bursts.add(side, u64::from(length));
+        self.bursts.add(side, u64::from(length), late);
     }
 }
 
@@ -238,8 +246,8 @@ mod tests {
             record.extend(length.to_be_bytes());
             record.extend(vec![0; usize::from(length)]);
             let (head, tail) = record.split_at(3);
-            tls.take(side, Piece::Data(head));
-            tls.take(side, Piece::Data(tail));
+            tls.take(side, Piece::Data(head), false);
+            tls.take(side, Piece::Data(tail), false);
         }
         tls
     }
@@ -283,10 +291,10 @@ mod tests {
     #[test]
     fn missing_bytes_inside_a_record_are_passed_over_and_others_lose_the_records() {
         let mut tls = Tls::default();
-        tls.take(Side::Client, Piece::Data(&[22, 3, 1, 0, 100, 1, 2]));
-        tls.take(Side::Client, Piece::Missing(98));
+        tls.take(Side::Client, Piece::Data(&[22, 3, 1, 0, 100, 1, 2]), false);
+        tls.take(Side::Client, Piece::Missing(98), false);
         assert!(!tls.is_lost());
-        tls.take(Side::Client, Piece::Missing(1));
+        tls.take(Side::Client, Piece::Missing(1), false);
         assert!(tls.is_lost());
     }
 }

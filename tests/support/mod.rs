@@ -23,6 +23,7 @@ use builder::{Capture, Frame};
 
 pub mod article;
 pub mod builder;
+pub mod cases;
 pub mod fields;
 #[cfg(feature = "wireshark")]
 pub mod found;
@@ -144,6 +145,8 @@ impl StreamNumbers {
             _ => {
                 let number = self.count;
                 self.count += 1;
+                // A SYN-ACK that comes first tells the number of the SYN before it.
+                let isn = isn.or(tcp.syn.then(|| tcp.ack.wrapping_sub(1)));
                 self.known.insert(key, (number, isn));
                 number
             }
