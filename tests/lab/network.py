@@ -136,7 +136,8 @@ class Hosts:
         self.set(host, "net/ipv4/tcp_rmem", "4096 16384 16384")
         self.set(host, "net/ipv6/conf/all/disable_ipv6", "1")
 
-    def _ip(self, host: str, *arguments: str) -> None:
+    def ip(self, host: str, *arguments: str) -> None:
+        """The ip command on a host."""
         run("ip", "-n", self.name(host), *arguments)
 
 
@@ -154,30 +155,30 @@ class Network(Hosts):
 
     def _build(self) -> None:
         self._make(HUB, *HOSTS)
-        self._ip(HUB, "link", "add", "br0", "type", "bridge")
-        self._ip(HUB, "link", "set", "br0", "up")
+        self.ip(HUB, "link", "add", "br0", "type", "bridge")
+        self.ip(HUB, "link", "set", "br0", "up")
         for host in HOSTS:
             self._plug_in(host)
         self._address(NGINX, NGINX_IP)
         for host, net in ((CLIENT, CLIENT_NET), (UPSTREAM, UPSTREAM_NET)):
             self._address(host, f"{net}.1")
             # Every address of the network is the host's own, without a list of them.
-            self._ip(host, "route", "add", "local", f"{net}.0/24", "dev", "lo")
-            self._ip(NGINX, "route", "add", f"{net}.{PROMPT_FROM}/25", "dev", "eth0",
+            self.ip(host, "route", "add", "local", f"{net}.0/24", "dev", "lo")
+            self.ip(NGINX, "route", "add", f"{net}.{PROMPT_FROM}/25", "dev", "eth0",
                      "quickack", "1")
 
     def _plug_in(self, host: str) -> None:
         """One cable from the host's eth0 to a port of the bridge."""
         port = f"port-{host}"
-        self._ip(HUB, "link", "add", port, "type", "veth",
+        self.ip(HUB, "link", "add", port, "type", "veth",
                  "peer", "name", "eth0", "netns", self.name(host))
-        self._ip(HUB, "link", "set", port, "master", "br0", "up")
-        self._ip(host, "link", "set", "lo", "up")
-        self._ip(host, "link", "set", "eth0", "up")
+        self.ip(HUB, "link", "set", port, "master", "br0", "up")
+        self.ip(host, "link", "set", "lo", "up")
+        self.ip(host, "link", "set", "eth0", "up")
         self._tune(host)
 
     def _address(self, host: str, address: str) -> None:
-        self._ip(host, "addr", "add", f"{address}/16", "dev", "eth0")
+        self.ip(host, "addr", "add", f"{address}/16", "dev", "eth0")
 
 
 class Capture:
