@@ -24,6 +24,11 @@ pub const FIELDS: &[&str] = &[
     "rstdiag.reset.frame",
     "rstdiag.reset.count",
     "rstdiag.reset.text",
+    "rstdiag.reset.form",
+    "rstdiag.reset.answers",
+    "rstdiag.cause",
+    "rstdiag.evidence",
+    "rstdiag.advice",
     "rstdiag.idle",
     "rstdiag.client",
     "rstdiag.server",
@@ -103,6 +108,13 @@ fn of_verdict(v: &Verdict<'_>) -> Found {
     put("rstdiag.reset.by", v.resets().map(|r| r.by.word().into()));
     put("rstdiag.reset.frame", v.resets().map(|r| r.at.frame.to_string()));
     put("rstdiag.reset.count", v.resets().map(|r| r.count.to_string()));
+    put("rstdiag.reset.form", v.form().map(|form| form.word().into()));
+    put("rstdiag.reset.answers", v.answers().map(|frame| frame.to_string()));
+    if let Some(cause) = v.cause() {
+        put("rstdiag.cause", Some(cause.row.word.into()));
+        cause.evidence.into_iter().for_each(|seen| put("rstdiag.evidence", Some(seen)));
+        put("rstdiag.advice", Some(cause.row.advice.into()));
+    }
     put("rstdiag.idle", v.closing().and_then(|c| c.idle).map(seconds));
     put("rstdiag.client", Some(v.client().to_string()));
     put("rstdiag.server", Some(v.server().to_string()));
