@@ -654,12 +654,10 @@ impl Stream {
         if !fresh {
             return;
         }
-        if self.effective_resets().is_none() {
-            self.last_data = Some(segment.time);
-            if self.said() != said {
-                let end = self.halves[side as usize].next();
-                self.burst = Some(Burst { time: segment.time, end });
-            }
+        self.last_data = Some(segment.time);
+        if self.effective_resets().is_none() && self.said() != said {
+            let end = self.halves[side as usize].next();
+            self.burst = Some(Burst { time: segment.time, end });
         }
         self.data_after_fin |= self.acks_fin(side.peer()) && self.fins[side as usize].is_none();
         self.end_if_all_is_there();
