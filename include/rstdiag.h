@@ -88,6 +88,16 @@ extern "C" {
       "RSTs of the stream, copies made by the capture not counted")                            \
     X(RESET_TEXT, "rstdiag.reset.text", STRING, "Text in the RST",                             \
       "Payload of the RST, where some devices write the reason")                               \
+    X(RESET_FORM, "rstdiag.reset.form", STRING, "Form of the RST",                             \
+      "active (a living socket aborted), passive (an answer to a segment that found no "       \
+      "socket), injected (evidence of a third party) or unclear")                              \
+    X(RESET_ANSWERS, "rstdiag.reset.answers", FRAME, "Answers",                                \
+      "The segment that a passive RST answers")                                                \
+    X(CAUSE, "rstdiag.cause", STRING, "Likely cause",                                          \
+      "A word of the table of causes; absent where the packets do not single one out")         \
+    X(EVIDENCE, "rstdiag.evidence", STRING, "Evidence",                                        \
+      "What the cause rests on, with frames and values")                                       \
+    X(ADVICE, "rstdiag.advice", STRING, "Advice", "What to change or to check next")           \
     X(IDLE, "rstdiag.idle", DURATION, "Idle before the end",                                   \
       "From the last segment with data to the first RST or FIN")                               \
     X(CLIENT, "rstdiag.client", STRING, "Client", "Address and port of the client")            \

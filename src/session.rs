@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use crate::correlate::matcher::Matcher;
 use crate::correlate::store::Store;
+use crate::correlate::survey::Survey;
 use crate::correlate::verdict::Verdict;
 use crate::error::Error;
 use crate::limits;
@@ -46,6 +47,7 @@ pub struct Session {
     end: CaptureTime,
     store: Store,
     matcher: Matcher,
+    survey: Survey,
     reader: Option<ErrorLogReader>,
 }
 
@@ -99,6 +101,7 @@ impl Session {
             self.matcher.stream_ended(segment.stream, stream, before);
         }
         self.matcher.fed();
+        self.survey.fed();
         Ok(())
     }
 
@@ -146,13 +149,17 @@ impl Session {
 
     /// The verdict on a stream.
     pub fn verdict_of(&mut self, stream: u32, when: When) -> Option<Verdict<'_>> {
-        let Session { streams, store, matcher, .. } = self;
-        let matches = match when {
-            When::Final => matcher.all(stream, streams, store),
-            When::SoFar => matcher.so_far(stream, streams, store),
+        let Session { streams, store, matcher, survey, .. } = self;
+        let (matches, survey) = match when {
+            When::Final => {
+                survey.refresh(streams);
+                (matcher.all(stream, streams, store), Some(&*survey))
+            }
+            // What other streams tell is not known before all of them are.
+            When::SoFar => (matcher.so_far(stream, streams, store), None),
         };
         let seen = streams.get(stream as usize)?.as_deref()?;
-        Some(Verdict::new(seen, self.end, store, matches))
+        Some(Verdict::new(seen, self.end, store, matches, survey))
     }
 
     /// Numbers of the streams that were fed, in order.

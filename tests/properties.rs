@@ -300,6 +300,7 @@ fn random_segment<'a>(random: &mut Random, frame: u32, payload: &'a [u8]) -> Seg
         payload_len: (shown + random.below(3) * random.below(2000)) as u32,
         payload: &payload[..shown],
         ip_id: (random.below(2) == 0).then_some(random.below(3) as u16),
+        ttl: (random.below(2) == 0).then_some(random.next() as u8),
     }
 }
 
@@ -461,6 +462,7 @@ fn feed_all(segments: impl Iterator<Item = (bool, u32, Vec<u8>)>) -> Duration {
             payload_len: payload.len() as u32,
             payload: &payload,
             ip_id: Some(frame as u16),
+            ttl: Some(64),
         };
         session.feed(&segment).unwrap();
         last = frame;
@@ -567,6 +569,7 @@ fn a_close_with_holes_grows_linearly() {
                 payload_len: 200,
                 payload: &payload,
                 ip_id: None,
+                ttl: None,
             };
             session.feed(&segment).unwrap();
         }

@@ -17,6 +17,7 @@ use crate::correlate::crowd;
 use crate::correlate::events::{stream_request, Events};
 use crate::correlate::evidence::{Criterion, Evidence};
 use crate::correlate::fit::{ends, fits, fits_end, get, Fit, Streams};
+use crate::correlate::pace::Pace;
 use crate::correlate::store::{Store, Traits};
 use crate::limits;
 use crate::nginx::message::Leg;
@@ -52,19 +53,11 @@ pub struct Match {
 pub struct Matcher {
     window: i64,
     events: Events,
-    settled: Option<Settled>,
-    stale: bool,
-    /// Segments and questions since everything was matched.
-    credit: usize,
+    /// Everything, matched: the entries of each stream.
+    settled: HashMap<u32, Vec<Match>>,
+    pace: Pace,
     /// The answer to the last question about one stream.
     answer: Vec<Match>,
-}
-
-/// Everything, matched.
-#[derive(Debug)]
-struct Settled {
-    by_stream: HashMap<u32, Vec<Match>>,
-    cost: usize,
 }
 
 /// An entry and a stream that fit each other.
@@ -86,9 +79,8 @@ impl Default for Matcher {
         Matcher {
             window: WINDOW,
             events: Events::default(),
-            settled: None,
-            stale: false,
-            credit: 0,
+            settled: HashMap::new(),
+            pace: Pace::default(),
             answer: Vec::new(),
         }
     }
@@ -107,13 +99,12 @@ impl Matcher {
 
     /// A segment was fed.
     pub fn fed(&mut self) {
-        self.stale = true;
-        self.credit += 1;
+        self.pace.changed();
     }
 
     /// Entries were added.
     pub fn log_changed(&mut self) {
-        self.settled = None;
+        self.pace.forget();
     }
 
     /// The entries about a stream, when every segment has been fed.
@@ -121,16 +112,13 @@ impl Matcher {
         if store.kept().is_empty() {
             return &[];
         }
-        self.credit += 1;
-        let paid = |settled: &Settled| self.stale && self.credit > settled.cost;
-        if self.settled.as_ref().is_none_or(paid) {
+        if self.pace.is_due() {
             self.settle(streams, store);
         }
-        if self.stale {
-            return self.so_far(number, streams, store);
+        if self.pace.is_current() {
+            return self.settled.get(&number).map_or(&[], Vec::as_slice);
         }
-        let settled = self.settled.as_ref().and_then(|all| all.by_stream.get(&number));
-        settled.map_or(&[], Vec::as_slice)
+        self.so_far(number, streams, store)
     }
 
     /// The entries about a stream, judged by its neighbours of this moment.
@@ -164,9 +152,8 @@ impl Matcher {
             }
         }
         by_stream.values_mut().for_each(|matches| sort(matches));
-        let cost = streams.len() + store.kept().len();
-        self.settled = Some(Settled { by_stream, cost });
-        (self.stale, self.credit) = (false, 0);
+        self.settled = by_stream;
+        self.pace.worked_out(streams.len() + store.kept().len());
     }
 
     /// The matches of one stream, decided among the entries that fit it and the other streams

@@ -3,11 +3,14 @@
 
 pub mod agreement;
 pub mod assign;
+pub mod cause;
 mod crowd;
 pub mod events;
 pub mod evidence;
 pub mod fit;
 pub mod matcher;
+mod pace;
 pub mod store;
 mod summary;
+pub mod survey;
 pub mod verdict;

@@ -4,14 +4,17 @@
 //! A verdict is a view. Each answer is worked out when it is asked for, because a host asks
 //! for a few fields on a great many frames.
 
+use crate::correlate::cause::{self, Cause};
 use crate::correlate::matcher::Match;
 use crate::correlate::store::{Entry, Store};
 use crate::correlate::summary;
+use crate::correlate::survey::Survey;
 use crate::nginx::message::Leg;
 use crate::tcp::http::{Exchange, Progress};
 use crate::tcp::phase::Phase;
 use crate::tcp::segment::Endpoint;
 use crate::tcp::stream::{Caveats, Close, Closing, Resets, Side, Stream};
+use crate::tcp::trace::Form;
 use crate::time::CaptureTime;
 
 /// Whether the exchange that was open at the end, else the last one, was done.
@@ -69,6 +72,8 @@ pub struct Verdict<'a> {
     end: CaptureTime,
     store: &'a Store,
     matches: &'a [Match],
+    /// What other streams tell, once all of them are known.
+    survey: Option<&'a Survey>,
 }
 
 impl<'a> Verdict<'a> {
@@ -78,8 +83,9 @@ impl<'a> Verdict<'a> {
         end: CaptureTime,
         store: &'a Store,
         matches: &'a [Match],
+        survey: Option<&'a Survey>,
     ) -> Verdict<'a> {
-        Verdict { stream, end, store, matches }
+        Verdict { stream, end, store, matches, survey }
     }
 
     /// What happened, in one sentence.
@@ -112,6 +118,30 @@ impl<'a> Verdict<'a> {
             (Phase::Teardown, Transaction::None, _) => Severity::Harmless,
             _ => Severity::Warning,
         }
+    }
+
+    /// How the first RST came about.
+    pub fn form(&self) -> Option<Form> {
+        let resets = self.stream.resets()?;
+        let host = self.survey.and_then(|all| all.ttl(self.stream.end(resets.by).addr));
+        Some(resets.signs.form(host, !resets.effective))
+    }
+
+    /// The segment that a passive RST answers.
+    pub fn answers(&self) -> Option<u32> {
+        let passive = self.form() == Some(Form::Passive);
+        let seen = self.stream.resets().filter(|_| passive)?.signs.answers;
+        seen.map(|seen| seen.frame)
+    }
+
+    /// The likely cause, if the packets single one out and all streams are known.
+    pub fn cause(&self) -> Option<Cause> {
+        cause::find(self, self.survey?)
+    }
+
+    /// When the capture ended, as far as it has been read.
+    pub fn end(&self) -> CaptureTime {
+        self.end
     }
 
     /// What the first RST cut; `None` without a RST.
@@ -259,7 +289,7 @@ impl<'a> Verdict<'a> {
 
     /// Which of nginx's connections this is, where the log tells.
     pub fn leg(&self) -> Option<Leg> {
-        self.matches.first().map(|m| m.leg)
+        self.matches.iter().find(|m| m.certain).map(|m| m.leg)
     }
 
     /// The entries about this stream, the one about the reset first.

@@ -70,6 +70,7 @@ pub(super) unsafe fn segment<'a>(raw: &abi::rstdiag_segment) -> Result<Segment<'
         payload_len: raw.payload_len,
         payload,
         ip_id: ip.and_then(|ip| ip.id),
+        ttl: ip.map(|ip| ip.ttl),
     })
 }
 
@@ -89,6 +90,7 @@ struct Network {
     src: IpAddr,
     dst: IpAddr,
     id: Option<u16>,
+    ttl: u8,
 }
 
 /// Reads an IP header. Bytes that are none count as no header: the TCP header is still good.
@@ -98,11 +100,13 @@ fn network(ip: &[u8]) -> Option<Network> {
             src: ip.source_addr().into(),
             dst: ip.destination_addr().into(),
             id: Some(ip.identification()),
+            ttl: ip.ttl(),
         }),
         6 => Ipv6HeaderSlice::from_slice(ip).ok().map(|ip| Network {
             src: ip.source_addr().into(),
             dst: ip.destination_addr().into(),
             id: None,
+            ttl: ip.hop_limit(),
         }),
         _ => None,
     }
@@ -151,6 +155,11 @@ const OF_STREAM: &[(abi::rstdiag_field, OfStream)] = &[
     (abi::RSTDIAG_FIELD_RESET_TEXT, |v, put| {
         put.texts(v.resets().map(|resets| &resets.text).filter(|text| !text.is_empty()));
     }),
+    (abi::RSTDIAG_FIELD_RESET_FORM, |v, put| put.texts(v.form().map(|form| form.word()))),
+    (abi::RSTDIAG_FIELD_RESET_ANSWERS, |v, put| put.numbers(v.answers())),
+    (abi::RSTDIAG_FIELD_CAUSE, |v, put| put.texts(v.cause().map(|cause| cause.row.word))),
+    (abi::RSTDIAG_FIELD_EVIDENCE, |v, put| put.texts(v.cause().map(|c| c.evidence).unwrap_or_default())),
+    (abi::RSTDIAG_FIELD_ADVICE, |v, put| put.texts(v.cause().map(|cause| cause.row.advice))),
     (abi::RSTDIAG_FIELD_IDLE, |v, put| put.numbers(v.closing().and_then(|close| close.idle))),
     (abi::RSTDIAG_FIELD_CLIENT, |v, put| put.shown(v.client())),
     (abi::RSTDIAG_FIELD_SERVER, |v, put| put.shown(v.server())),
@@ -369,6 +378,7 @@ mod tests {
                 payload_len: 0,
                 payload: &[],
                 ip_id: None,
+                ttl: None,
             };
             assert!(session.feed(&segment).is_ok());
         }

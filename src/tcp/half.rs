@@ -123,6 +123,11 @@ impl Half {
         self.next + i64::from(seq.wrapping_sub(here) as i32)
     }
 
+    /// The sequence number behind the data that was handed on.
+    pub fn next_seq(&self) -> Option<u32> {
+        Some(self.base?.wrapping_add(self.next as u32))
+    }
+
     /// Everything before this position has been handed on.
     pub fn next(&self) -> i64 {
         self.next

@@ -7,3 +7,4 @@ pub mod phase;
 pub mod segment;
 pub mod stream;
 pub mod tls;
+pub mod trace;

@@ -49,6 +49,8 @@ pub struct Segment<'a> {
     pub payload: &'a [u8],
     /// Identification of the IPv4 header, where it is at hand.
     pub ip_id: Option<u16>,
+    /// Time to live, or hop limit, where the IP header is at hand.
+    pub ttl: Option<u8>,
 }
 
 /// The parts of a TCP header that the analysis uses (RFC 9293, section 3.1).

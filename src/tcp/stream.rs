@@ -11,6 +11,7 @@ use crate::tcp::http::{self, Exchange, Http, Progress};
 use crate::tcp::phase::Phase;
 use crate::tcp::segment::{Endpoint, Segment};
 use crate::tcp::tls::{self, Bursts, Tls};
+use crate::tcp::trace::{Place, ResetSigns, Trace};
 use crate::time::{CaptureTime, SECOND};
 
 /// One of the two ends of a connection.
@@ -128,6 +129,8 @@ pub struct Resets {
     pub effective: bool,
     /// How far the exchange had come by then, if it cut nothing.
     stage: Phase,
+    /// What its packet tells about who sent it.
+    pub signs: ResetSigns,
     /// The capture was out of order before it.
     bad_order: bool,
     /// Keys of RSTs, to know copies of them by.
@@ -222,6 +225,7 @@ pub struct Stream {
     acknowledged: bool,
     app: App,
     last_data: Option<CaptureTime>,
+    last_speaker: Option<Side>,
     burst: Option<Burst>,
     fins: [Option<Fin>; 2],
     /// FINs behind a RST, few of which there are.
@@ -234,6 +238,8 @@ pub struct Stream {
     resets: Option<Box<Resets>>,
     given_up: Option<Box<GivenUp>>,
     late_patience: u8,
+    /// What led up to here; `None` once nothing can follow any more.
+    trace: Option<Box<Trace>>,
     /// Of each side's last segment.
     last_key: [Option<Key>; 2],
     last_side: Option<Side>,
@@ -269,6 +275,7 @@ impl Stream {
             acknowledged: false,
             app: App::Undecided,
             last_data: None,
+            last_speaker: None,
             burst: None,
             fins: [None; 2],
             late_fins: Vec::new(),
@@ -278,6 +285,7 @@ impl Stream {
             resets: None,
             given_up: None,
             late_patience: LATE_PATIENCE,
+            trace: Some(Box::default()),
             last_key: [None; 2],
             last_side: None,
             copies: false,
@@ -307,6 +315,32 @@ impl Stream {
         self.resets().filter(|resets| resets.effective)
     }
 
+    /// The side that sent the last data.
+    pub fn spoke_last(&self) -> Option<Side> {
+        self.last_speaker
+    }
+
+    /// Nothing that the client sent was acknowledged.
+    pub fn is_unheard(&self) -> bool {
+        let half = self.client_half();
+        half.sent() > 0 && half.acked() <= 0
+    }
+
+    /// The sequence numbers that client and server would go on with.
+    pub fn next_seqs(&self) -> Option<[u32; 2]> {
+        Some([self.client_half().next_seq()?, self.server_half().next_seq()?])
+    }
+
+    /// The server answered the SYN with a RST.
+    pub fn was_refused(&self) -> bool {
+        !self.was_accepted() && self.resets().is_some_and(|resets| resets.by == Side::Server)
+    }
+
+    /// What led up to the end.
+    pub fn trace(&self) -> Option<&Trace> {
+        self.trace.as_deref()
+    }
+
     /// The first FIN of a side.
     pub fn fin(&self, side: Side) -> Option<Mark> {
         self.fins[side as usize].map(|fin| fin.at)
@@ -326,6 +360,11 @@ impl Stream {
     /// The server answered the client's SYN with its own.
     pub fn was_accepted(&self) -> bool {
         self.syn_ack || self.is_established()
+    }
+
+    /// The handshake is in the capture.
+    pub fn was_joined_early(&self) -> bool {
+        !self.mid_stream()
     }
 
     /// When a server could accept the connection; `None` if the capture starts after that.
@@ -485,10 +524,16 @@ impl Stream {
             self.revive();
             self.halves = Default::default();
         }
+        let half = &self.halves[side as usize];
+        let off = half.position(segment.tcp.seq) - half.next();
+        let established = self.established;
         self.handshake(side, segment);
         self.acknowledge(side, segment);
-        self.payload(side, segment);
+        let fresh = self.payload(side, segment);
         self.revive_if_alive();
+        if let Some(trace) = self.trace.as_mut().filter(|_| !copy) {
+            trace.note(side, segment, Place { off, fresh, established });
+        }
         if segment.tcp.fin && self.fins[side as usize].is_none() {
             match self.effective_resets() {
                 None => self.finish(side, segment),
@@ -529,6 +574,7 @@ impl Stream {
         }
         self.last_key.reverse();
         self.last_side = self.last_side.map(Side::peer);
+        self.last_speaker = self.last_speaker.map(Side::peer);
         if let Some(closing) = &mut self.closing {
             closing.by = closing.by.peer();
             closing.seen.reverse();
@@ -637,9 +683,10 @@ impl Stream {
         fin.is_some_and(|fin| self.halves[side as usize].acked() > fin.end)
     }
 
-    fn payload(&mut self, side: Side, segment: &Segment<'_>) {
+    /// Takes the payload of a segment, and tells whether it brought anything new.
+    fn payload(&mut self, side: Side, segment: &Segment<'_>) -> bool {
         if segment.payload_len == 0 {
-            return;
+            return false;
         }
         let seq = segment.tcp.seq.wrapping_add(u32::from(segment.tcp.syn));
         let start = self.halves[side as usize].position(seq);
@@ -652,18 +699,22 @@ impl Stream {
             self.give_up_holes();
         }
         if !fresh {
-            return;
+            return false;
         }
         self.last_data = Some(segment.time);
-        if self.effective_resets().is_none() && self.said() != said {
-            let end = self.halves[side as usize].next();
-            self.burst = Some(Burst { time: segment.time, end });
+        if self.effective_resets().is_none() {
+            self.last_speaker = Some(side);
+            if self.said() != said {
+                let end = self.halves[side as usize].next();
+                self.burst = Some(Burst { time: segment.time, end });
+            }
         }
         self.data_after_fin |= self.acks_fin(side.peer()) && self.fins[side as usize].is_none();
         self.end_if_all_is_there();
         if self.note_late(side, before) {
             self.bad_order = true;
         }
+        true
     }
 
     /// Passes over what was acknowledged and is not in the capture, as the end of the connection
@@ -849,6 +900,10 @@ impl Stream {
         let stage = self.stage(segment.time);
         let is_past = side == Side::Server && self.syn_ack && self.acks_data(segment);
         self.established |= is_past;
+        let half = &self.halves[side as usize];
+        let off = half.position(segment.tcp.seq) - half.next();
+        let trace = self.trace.get_or_insert_default();
+        let signs = trace.signs(side, segment, off);
         self.cut_at_reset(side, segment);
         self.give_up_holes();
         let torn_down = self.fins.iter().any(Option::is_some);
@@ -861,6 +916,7 @@ impl Stream {
             text: text[..text.len().min(limits::RESET_TEXT)].into(),
             effective: true,
             stage,
+            signs,
             bad_order: self.bad_order,
             keys,
         }));

@@ -218,6 +218,7 @@ impl Traffic {
                 payload_len: packet.payload.len() as u32,
                 payload: packet.payload,
                 ip_id: None,
+                ttl: None,
             };
             session.feed(&segment).unwrap();
         });

@@ -82,17 +82,18 @@ fn segment<'a>(
         other => panic!("the replay does not read {other:?}"),
     };
     let Some(TransportSlice::Tcp(tcp)) = packet.transport else { return None };
-    let (src, dst, ip_id, ip_payload) = match packet.net? {
+    let (src, dst, ip_id, ttl, ip_payload) = match packet.net? {
         LaxNetSlice::Ipv4(ip) => {
             let header = ip.header();
             let payload = usize::from(header.total_len()).checked_sub(header.slice().len())?;
             let (src, dst) = (header.source_addr().into(), header.destination_addr().into());
-            (src, dst, Some(header.identification()), payload)
+            (src, dst, Some(header.identification()), header.ttl(), payload)
         }
         LaxNetSlice::Ipv6(ip) => {
             let header = ip.header();
             let payload = header.payload_length() as usize;
-            (header.source_addr().into(), header.destination_addr().into(), None, payload)
+            let (src, dst) = (header.source_addr().into(), header.destination_addr().into());
+            (src, dst, None, header.hop_limit(), payload)
         }
         LaxNetSlice::Arp(_) => return None,
     };
@@ -122,6 +123,7 @@ fn segment<'a>(
         payload_len,
         payload,
         ip_id,
+        ttl: Some(ttl),
     })
 }
 

@@ -1,0 +1,685 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The likely cause of an end, as a table: what must be seen, what must not, what to say and
+//! what to do.
+//!
+//! A row is claimed only if everything that it needs is seen, nothing that contradicts it is,
+//! and no other row fits as well. Silence is an answer.
+
+use crate::correlate::summary::duration;
+use crate::correlate::survey::Survey;
+use crate::correlate::verdict::{Transaction, Verdict};
+use crate::tcp::http::Progress;
+use crate::tcp::phase::Phase;
+use crate::tcp::stream::{Resets, Side};
+use crate::tcp::trace::{Form, Trace, What, IDLE};
+use crate::time::SECOND;
+
+/// One cause.
+#[derive(Debug)]
+pub struct Row {
+    /// The word of the public interface.
+    pub word: &'static str,
+    /// All of these are seen.
+    pub needs: &'static [Sign],
+    /// None of these is seen.
+    pub not: &'static [Sign],
+    /// A cause that leaves the same packets and is less common.
+    pub or: Option<&'static str>,
+    /// It costs nobody anything, whatever it looks like.
+    pub harmless: bool,
+    /// What happened, in a sentence.
+    pub sentence: &'static str,
+    /// What to change or to check next.
+    pub advice: &'static str,
+}
+
+/// One thing that packets show or do not show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sign {
+    /// The first RST bears the client's address.
+    ResetByClient,
+    /// The first RST bears the server's address.
+    ResetByServer,
+    /// The reset has this form.
+    Is(Form),
+    /// The reset cut this phase.
+    Cut(Phase),
+    /// The RST answers a segment of this kind.
+    Answers(What),
+    /// The TTL of the RST is that of its side's other packets.
+    TtlAsUsual,
+    /// It is not.
+    TtlForeign,
+    /// The numbers or the TTL of the RST are none that its side would use, or its side went on.
+    OutOfPlace,
+    /// The server accepted the connection.
+    Accepted,
+    /// The handshake is in the capture, and was completed.
+    Established,
+    /// The client never sent a byte.
+    NothingAsked,
+    /// The SYN-ACK came a second or more after the first SYN, or after SYNs were repeated.
+    SynAckLate,
+    /// The server repeated its SYN-ACK although the client had acknowledged it.
+    SynAckRepeated,
+    /// It did so more than once.
+    SynAckRepeatedOften,
+    /// The server answered the SYN with an ACK of other numbers.
+    StrayAck,
+    /// The side whose address the RST bears had sent a FIN.
+    AfterOwnFin,
+    /// The other side had sent a FIN.
+    AfterPeerFin,
+    /// The segment that is answered brings a new request.
+    AnsweredRequest,
+    /// The sender of the segment that is answered had been silent before it.
+    AfterSilence,
+    /// Data of the other side may be unread: it spoke last, or had not ended.
+    Unread,
+    /// Keep-alive probes of the side that reset stayed without an answer.
+    ProbesUnanswered,
+    /// The client sent its request again and again, and nothing of it was acknowledged.
+    RequestRepeated,
+    /// The same client asked for several ports and went away.
+    ManyPorts,
+    /// The same client came to the same port and went away, several times.
+    CameOften,
+    /// The server reset several connections at the same moment.
+    ManyTogether,
+    /// The server closed an idle connection after a whole number of seconds.
+    IdleForWholeSeconds,
+    /// The client closed before it had the response.
+    ClientLeft,
+    /// There is no RST.
+    NoReset,
+    /// The answered segment has the numbers of another connection.
+    ContinuesAnother,
+    /// The response is one by which a gateway tells that an upstream failed.
+    BadGateway,
+    /// The server closed in order, in the middle of a response.
+    EndedShort,
+}
+
+use Sign::*;
+
+/// A row before anything is asked of it.
+const ROW: Row =
+    Row { word: "", needs: &[], not: &[], or: None, harmless: false, sentence: "", advice: "" };
+
+/// The causes. Where two could fit, each names what contradicts it.
+pub static ROWS: &[Row] = &[
+    Row {
+        word: "port_closed",
+        needs: &[ResetByServer, Cut(Phase::Handshake), Answers(What::Syn), TtlAsUsual],
+        not: &[Accepted, ManyPorts],
+        sentence: "Nobody listens on this port: the host itself answered the SYN with a RST.",
+        advice: "Start the service, or correct the port. 'ss -ltn' on the server lists the \
+                 ports that are listened on.",
+        ..ROW
+    },
+    Row {
+        word: "firewall_reject",
+        needs: &[ResetByServer, Answers(What::Syn), TtlForeign],
+        not: &[Accepted],
+        sentence: "A box on the way answered the SYN in the server's name: its TTL is not the \
+                   server's.",
+        advice: "Look for a rule with 'REJECT --reject-with tcp-reset', or an access list, on \
+                 the way to the server; the server itself never saw the SYN.",
+        ..ROW
+    },
+    Row {
+        word: "firewall_reject",
+        needs: &[Answers(What::Data), TtlForeign],
+        not: &[AfterSilence, OutOfPlace, AfterOwnFin, AfterPeerFin],
+        sentence:
+            "A box on the way answered this segment in the peer's name: the numbers fit, \
+                   the TTL is not the peer's.",
+        advice: "Look for a filter that rejects by content or rate between the two hosts, and \
+                 capture on its far side: there the segment never arrives.",
+        ..ROW
+    },
+    Row {
+        word: "client_gave_up",
+        needs: &[ResetByClient, Answers(What::SynAck), SynAckLate],
+        not: &[Established, ManyPorts, OutOfPlace],
+        sentence: "The SYN-ACK came when the client no longer waited for it.",
+        advice: "The way to the server, or the server's accept queue, was slower than the \
+                 client's connect timeout. Compare that timeout with the time from SYN to \
+                 SYN-ACK.",
+        ..ROW
+    },
+    Row {
+        word: "health_check",
+        needs: &[ResetByClient, Accepted, NothingAsked, CameOften],
+        not: &[ManyPorts, SynAckLate, AfterPeerFin, StrayAck, OutOfPlace],
+        harmless: true,
+        sentence: "A load balancer or monitor looks whether the port answers, and leaves.",
+        advice:
+            "Nothing is wrong. To quiet it, let the check send a request and close in order.",
+        ..ROW
+    },
+    Row {
+        word: "port_scan",
+        needs: &[NothingAsked, ManyPorts],
+        not: &[SynAckLate, AfterPeerFin, StrayAck, OutOfPlace, NoReset],
+        harmless: true,
+        sentence: "One client looks which ports answer.",
+        advice: "Nothing was lost. If the client is not yours, see what your firewall lets in.",
+        ..ROW
+    },
+    Row {
+        word: "accept_queue_overflow",
+        needs: &[ResetByServer, Answers(What::Data), SynAckRepeated, TtlAsUsual],
+        not: &[AfterOwnFin],
+        sentence: "The server's kernel dropped the client's ACK, because the queue of \
+                   connections that wait for accept() was full, and gave up in the end.",
+        advice:
+            "Raise the backlog ('listen ... backlog=' in nginx) and net.core.somaxconn, or \
+                 let the application accept faster. 'nstat -az TcpExtListenOverflows' on the \
+                 server confirms it.",
+        ..ROW
+    },
+    Row {
+        word: "accept_queue_overflow",
+        needs: &[ResetByServer, Answers(What::Ack), Cut(Phase::BeforeRequest), TtlAsUsual],
+        not: &[AfterOwnFin, AfterPeerFin],
+        sentence:
+            "The server's kernel reset the connection as soon as it was established: the \
+                   queue of connections that wait for accept() was full.",
+        advice:
+            "Raise the backlog ('listen ... backlog=' in nginx) and net.core.somaxconn, or \
+                 let the application accept faster. This server resets instead of waiting, by \
+                 net.ipv4.tcp_abort_on_overflow.",
+        ..ROW
+    },
+    Row {
+        word: "accept_queue_overflow",
+        needs: &[SynAckRepeatedOften],
+        not: &[ResetByClient, ResetByServer],
+        sentence:
+            "The server's kernel dropped the client's ACK: the queue of connections that \
+                   wait for accept() was full.",
+        advice:
+            "Raise the backlog ('listen ... backlog=' in nginx) and net.core.somaxconn, or \
+                 let the application accept faster. 'nstat -az TcpExtListenOverflows' on the \
+                 server confirms it.",
+        ..ROW
+    },
+    Row {
+        word: "port_reuse",
+        needs: &[ResetByClient, StrayAck, Answers(What::Ack)],
+        sentence:
+            "The server still held an older connection with the same ports, and answered \
+                   the SYN with its old numbers.",
+        advice: "The client reuses its ports faster than the server forgets them. Keep \
+                 connections alive, or widen net.ipv4.ip_local_port_range on the client.",
+        ..ROW
+    },
+    Row {
+        word: "listener_restart",
+        needs: &[ResetByServer, Is(Form::Active), ManyTogether],
+        not: &[AfterOwnFin],
+        sentence:
+            "The listening socket was closed with connections waiting in its queue: they \
+                   were all reset at once, unseen by the application.",
+        advice:
+            "Restart without closing the listener (nginx: reload, not restart), or take the \
+                 server out of rotation first.",
+        ..ROW
+    },
+    Row {
+        word: "client_abort",
+        needs: &[ResetByClient, Is(Form::Active), Cut(Phase::AwaitingResponse)],
+        not: &[ProbesUnanswered, RequestRepeated],
+        sentence: "The client gave up while it waited for the response.",
+        advice: "See the client's own timeout, or a user who left; nginx writes 499. If the \
+                 time that it waited is always the same, it is a timeout.",
+        ..ROW
+    },
+    Row {
+        word: "client_abort",
+        needs: &[ResetByClient, Is(Form::Active), Cut(Phase::DuringResponse)],
+        not: &[ProbesUnanswered],
+        sentence: "The client went away in the middle of the response.",
+        advice: "A user left, or the client stopped reading. The response is lost; the server \
+                 cannot prevent it.",
+        ..ROW
+    },
+    Row {
+        word: "client_abort",
+        needs: &[ResetByClient, Is(Form::Active), Cut(Phase::DuringRequest)],
+        not: &[ProbesUnanswered],
+        sentence: "The client went away in the middle of its own request.",
+        advice:
+            "A user left, or the client's own timeout for the upload passed; see the client.",
+        ..ROW
+    },
+    Row {
+        word: "client_abort",
+        needs: &[ClientLeft, NoReset],
+        not: &[RequestRepeated],
+        sentence: "The client closed before it had the response.",
+        advice:
+            "See the client's timeout, or a user who left; nginx writes 499. If such clients \
+                 only close their sending side, 'proxy_ignore_client_abort on' serves them.",
+        ..ROW
+    },
+    Row {
+        word: "unread_data",
+        needs: &[ResetByServer, Is(Form::Active), Unread],
+        not: &[ManyTogether, ProbesUnanswered, SynAckRepeated],
+        or: Some("forced_abort"),
+        sentence: "The server closed its socket with data of the client still unread, which \
+                   makes a RST of the close.",
+        advice: "Let the server read the request to its end before it closes (nginx: \
+                 lingering_close always), or send the body only after '100 Continue'.",
+        ..ROW
+    },
+    Row {
+        word: "unread_data",
+        needs: &[ResetByClient, Is(Form::Active), Cut(Phase::AfterResponse), Unread],
+        not: &[ProbesUnanswered],
+        or: Some("forced_abort"),
+        sentence: "The client closed its socket with data of the response still unread, or \
+                   aborts on purpose, when it had all of it.",
+        advice: "Nothing was lost. Let the client read the response to its end and close in \
+                 order, without SO_LINGER 0.",
+        ..ROW
+    },
+    Row {
+        word: "forced_abort",
+        needs: &[ResetByServer, Is(Form::Active)],
+        not: &[Unread, ManyTogether, ProbesUnanswered, Cut(Phase::Handshake)],
+        sentence: "The server aborted the connection on purpose, with nothing new from the \
+                   client.",
+        advice: "Look for SO_LINGER 0, reset_timedout_connection, 'return 444', or a process \
+                 that was killed; compare the idle time with the server's timeouts.",
+        ..ROW
+    },
+    Row {
+        word: "late_tls_alert",
+        needs: &[Answers(What::TlsAlert), AfterOwnFin, Is(Form::Passive)],
+        harmless: true,
+        sentence: "A TLS close_notify came after the other side had closed, and met no socket.",
+        advice: "Nothing is wrong. To quiet it in nginx: lingering_close always.",
+        ..ROW
+    },
+    Row {
+        word: "keepalive_race",
+        needs: &[ResetByServer, Is(Form::Passive), AfterOwnFin, AnsweredRequest],
+        sentence:
+            "The client sent a new request on a kept-alive connection that the server was \
+                   just closing.",
+        advice: "Make the server's keep-alive timeout longer than the client's, and let the \
+                 client send such a request again (proxy_next_upstream, for requests that are \
+                 safe to repeat).",
+        ..ROW
+    },
+    Row {
+        word: "data_after_close",
+        needs: &[ResetByClient, Is(Form::Passive), AfterOwnFin, Answers(What::Data)],
+        sentence: "The server sent its response to a client that had closed already.",
+        advice: "See why the client did not wait: its timeout, or a user who left. The server \
+                 is not at fault.",
+        ..ROW
+    },
+    Row {
+        word: "data_after_close",
+        needs: &[ResetByServer, Is(Form::Passive), AfterOwnFin, Answers(What::Data)],
+        not: &[AnsweredRequest],
+        sentence: "The client went on sending to a server that had closed already.",
+        advice: "The server answered before it had read all, or gave up on the client. Let it \
+                 linger (lingering_close always, lingering_timeout).",
+        ..ROW
+    },
+    Row {
+        word: "state_lost",
+        needs: &[Answers(What::Data), AfterSilence, TtlForeign],
+        not: &[AfterOwnFin, AfterPeerFin, OutOfPlace],
+        sentence: "A box between the two had forgotten the idle connection, and reset it when \
+                   it was used again.",
+        advice: "Send keep-alive probes more often than the box forgets (so_keepalive in \
+                 'listen', net.ipv4.tcp_keepalive_time), or close idle connections earlier.",
+        ..ROW
+    },
+    Row {
+        word: "peer_lost_socket",
+        needs: &[ResetByServer, Answers(What::Data), AfterSilence, TtlAsUsual, Established],
+        not: &[AfterOwnFin, AfterPeerFin, OutOfPlace, SynAckRepeated],
+        sentence: "The host itself no longer knows the connection, though it never closed it.",
+        advice: "It was restarted, or its address moved to another machine. See the uptime, \
+                 and failovers, at this time.",
+        ..ROW
+    },
+    Row {
+        word: "nat_mismatch",
+        needs: &[Answers(What::Data), ContinuesAnother],
+        not: &[Established],
+        sentence: "This segment belongs to another connection of the capture; an address \
+                   translation missed it, and it met no socket.",
+        advice: "Look at the box or node that translates: in Linux, conntrack counts such \
+                 segments as INVALID ('conntrack -S'); drop those instead of passing them on.",
+        ..ROW
+    },
+    Row {
+        word: "keepalive_probes_failed",
+        needs: &[ProbesUnanswered, Is(Form::Active)],
+        sentence: "TCP keep-alive gave up: nobody answered its probes.",
+        advice: "The other host or the way to it was gone. Capture there, too.",
+        ..ROW
+    },
+    Row {
+        word: "injected",
+        needs: &[Is(Form::Injected), OutOfPlace],
+        not: &[Cut(Phase::Handshake)],
+        sentence:
+            "A third party sent this RST: the side whose address it bears would not have.",
+        advice:
+            "Capture at that side: if the RST is not seen leaving there, look at the boxes \
+                 on the way (intrusion prevention, censorship, load balancers).",
+        ..ROW
+    },
+    Row {
+        word: "request_dropped",
+        needs: &[RequestRepeated],
+        not: &[SynAckRepeated, ResetByServer],
+        sentence:
+            "The handshake was answered, the request was not: it is sent again and again, \
+                   and nothing of it is acknowledged.",
+        advice:
+            "Something on the way drops it: a filter by content, or a smaller MTU. Capture \
+                 at the server, and try a short request.",
+        ..ROW
+    },
+    Row {
+        word: "keepalive_timeout",
+        needs: &[NoReset, IdleForWholeSeconds],
+        harmless: true,
+        sentence: "The server closed the connection because it had been idle for long enough.",
+        advice: "Nothing is wrong. See keepalive_timeout if it is too short for the client.",
+        ..ROW
+    },
+    Row {
+        word: "crash",
+        needs: &[NoReset, EndedShort],
+        or: Some("upstream_failed"),
+        sentence: "The server ended the response in order, before its end: its process was \
+                   killed or gave up, and the system closed for it.",
+        advice:
+            "See the server's own log for a process that exited at this time, or, behind a \
+                 proxy, the upstream that broke off. The client has a short body and may not \
+                 notice.",
+        ..ROW
+    },
+    Row {
+        word: "upstream_failed",
+        needs: &[NoReset, BadGateway],
+        sentence:
+            "The client's connection is in order; behind it, the upstream did not answer.",
+        advice: "See the stream of the upstream: it shows which side ended it, and when.",
+        ..ROW
+    },
+];
+
+/// What a cause was found by.
+#[derive(Debug)]
+pub struct Cause {
+    /// The row.
+    pub row: &'static Row,
+    /// What was seen, with frames and values.
+    pub evidence: Vec<String>,
+}
+
+/// The cause that the packets single out, if they do.
+pub fn find(verdict: &Verdict<'_>, survey: &Survey) -> Option<Cause> {
+    let seen = Signs { verdict, survey };
+    let fits = |row: &&Row| {
+        row.needs.iter().all(|&sign| seen.holds(sign))
+            && !row.not.iter().any(|&sign| seen.holds(sign))
+    };
+    let mut rows = ROWS.iter().filter(fits);
+    let row = rows.next()?;
+    if rows.any(|other| other.word != row.word) {
+        return None;
+    }
+    let mut evidence: Vec<String> = row.needs.iter().filter_map(|&s| seen.says(s)).collect();
+    evidence.extend(row.or.map(|other| format!("the same packets can mean {other}")));
+    Some(Cause { row, evidence })
+}
+
+/// What is seen of one stream.
+struct Signs<'a> {
+    verdict: &'a Verdict<'a>,
+    survey: &'a Survey,
+}
+
+impl Signs<'_> {
+    fn resets(&self) -> Option<&Resets> {
+        self.verdict.resets()
+    }
+
+    fn trace(&self) -> Option<&Trace> {
+        self.verdict.stream().trace()
+    }
+
+    fn had_fin(&self, side: Side) -> bool {
+        let fin = self.verdict.stream().fin(side);
+        self.resets().zip(fin).is_some_and(|(resets, fin)| fin.frame <= resets.at.frame)
+    }
+
+    fn idle(&self) -> Option<i64> {
+        self.verdict.closing()?.idle
+    }
+
+    fn by(&self) -> Option<Side> {
+        self.verdict.reset_by()
+    }
+
+    fn host_ttl(&self) -> Option<u8> {
+        let end = self.by().map(|side| self.verdict.stream().end(side))?;
+        self.survey.ttl(end.addr)
+    }
+
+    fn is_foreign(&self) -> Option<bool> {
+        self.resets()?.signs.is_foreign(self.host_ttl())
+    }
+
+    fn holds(&self, sign: Sign) -> bool {
+        let (verdict, survey) = (self.verdict, self.survey);
+        let stream = verdict.stream();
+        let (client, server) = (verdict.client(), verdict.server());
+        let answers = self.resets().and_then(|resets| resets.signs.answers);
+        let trace = self.trace();
+        match sign {
+            ResetByClient => self.by() == Some(Side::Client),
+            ResetByServer => self.by() == Some(Side::Server),
+            NoReset => self.resets().is_none(),
+            Is(form) => verdict.form() == Some(form),
+            Cut(phase) => verdict.phase() == Some(phase),
+            Answers(what) => answers.is_some_and(|seen| seen.what == what),
+            TtlAsUsual => self.is_foreign() == Some(false),
+            TtlForeign => self.is_foreign() == Some(true),
+            OutOfPlace => self.resets().is_some_and(|resets| {
+                let signs = &resets.signs;
+                !resets.effective
+                    || signs.answers.is_none() && self.is_foreign() == Some(true)
+                    || signs.answers.is_none()
+                        && !(0..=1).contains(&signs.off)
+                        && signs.habits.ttl.is_some()
+            }),
+            Accepted => stream.was_accepted(),
+            Established => stream.accepted_at().is_some() && stream.is_established(),
+            NothingAsked => stream.is_unasked(),
+            SynAckLate => {
+                let waited = answers.map(|seen| seen.time.since(stream.opened));
+                trace.is_some_and(|trace| trace.syns > 1) || waited.is_some_and(|w| w >= SECOND)
+            }
+            SynAckRepeated => trace.is_some_and(|trace| trace.syn_ack_again > 0),
+            SynAckRepeatedOften => trace.is_some_and(|trace| trace.syn_ack_again > 1),
+            StrayAck => trace.is_some_and(|trace| trace.stray_ack.is_some()),
+            AfterOwnFin => self.by().is_some_and(|side| self.had_fin(side)),
+            AfterPeerFin => self.by().is_some_and(|side| self.had_fin(side.peer())),
+            AnsweredRequest => {
+                let open = stream.exchange().is_some_and(|e| e.answered == Progress::None);
+                open && answers.is_some_and(|seen| seen.what == What::Data)
+            }
+            AfterSilence => answers.is_some_and(|seen| seen.silence >= IDLE),
+            Unread => self.by().is_some_and(|side| {
+                let unfinished = stream.exchange().is_some_and(|e| e.sent == Progress::Begun);
+                let soon = self.idle().is_some_and(|idle| idle < IDLE);
+                let just_answered = verdict.phase() == Some(Phase::AfterResponse) && soon;
+                stream.spoke_last() == Some(side.peer())
+                    || side == Side::Server && (unfinished || just_answered)
+            }),
+            ProbesUnanswered => {
+                trace.is_some_and(|trace| trace.probes.0 > 1 && trace.probes.1 == self.by())
+            }
+            RequestRepeated => {
+                trace.is_some_and(|trace| trace.retransmissions > 2) && stream.is_unheard()
+            }
+            ManyPorts => survey.probed(client) > 2,
+            CameOften => survey.left(client, server) > 1,
+            ManyTogether => self
+                .resets()
+                .is_some_and(|resets| survey.dropped_together(server, resets.at.time) > 2),
+            IdleForWholeSeconds => verdict.closing().is_some_and(|closing| {
+                closing.by == Side::Server
+                    && closing.stage == Phase::AfterResponse
+                    && closing.idle.is_some_and(is_whole_seconds)
+            }),
+            ClientLeft => verdict.closing().is_some_and(|closing| {
+                closing.by == Side::Client
+                    && verdict.transaction() == Transaction::Failed
+                    && !closing.stage.is_before_request()
+            }),
+            ContinuesAnother => answers.is_some_and(|seen| survey.continued(&seen).is_some()),
+            BadGateway => matches!(verdict.response_status(), Some(502 | 504)),
+            EndedShort => verdict.closing().is_some_and(|closing| {
+                closing.by == Side::Server && closing.stage == Phase::DuringResponse
+            }),
+        }
+    }
+
+    /// What is seen, with frames and values; `None` where the sign is in other fields.
+    fn says(&self, sign: Sign) -> Option<String> {
+        let resets = self.resets();
+        let frame = resets.map(|resets| resets.at.frame);
+        let signs = resets.map(|resets| resets.signs);
+        let trace = self.trace();
+        let verdict = self.verdict;
+        let rst = frame.map(|frame| format!("RST in frame {frame}"));
+        Some(match sign {
+            Is(form) => format!("{} is {}", rst?, form.word()),
+            Answers(_) | AnsweredRequest => {
+                let seen = signs?.answers?;
+                let after = duration(resets?.at.time.since(seen.time));
+                format!("{} answers frame {} after {after}", rst?, seen.frame)
+            }
+            TtlAsUsual | TtlForeign => {
+                let signs = signs?;
+                let known = signs.habits.ttl.or(self.host_ttl())?;
+                let others = match signs.habits.ttl {
+                    Some(_) => {
+                        format!("the side's other packets (frame {})", signs.habits.frame)
+                    }
+                    None => "the host's other connections".to_owned(),
+                };
+                format!("{} has TTL {}, {others} have {known}", rst?, signs.ttl?)
+            }
+            OutOfPlace => {
+                let resets = resets?;
+                match resets.effective {
+                    false => format!("the connection went on after the {}", rst?),
+                    true => format!(
+                        "{} answers nothing and stands {} bytes off the side's numbers",
+                        rst?, resets.signs.off
+                    ),
+                }
+            }
+            SynAckLate => {
+                let waited = signs?.answers?.time.since(verdict.opened());
+                format!("SYN-ACK {} after the first of {} SYNs", duration(waited), trace?.syns)
+            }
+            SynAckRepeated | SynAckRepeatedOften => {
+                format!("the SYN-ACK came {} times more after the ACK", trace?.syn_ack_again)
+            }
+            StrayAck => format!("frame {} acknowledges something older", trace?.stray_ack?),
+            AfterSilence => {
+                let seen = signs?.answers?;
+                format!("frame {} came after {} of silence", seen.frame, duration(seen.silence))
+            }
+            ProbesUnanswered => {
+                format!("{} keep-alive probes without an answer", trace?.probes.0)
+            }
+            RequestRepeated => format!(
+                "the client sent its data {} times more without an acknowledgment",
+                trace?.retransmissions
+            ),
+            ManyPorts => {
+                format!(
+                    "the client went away from {} ports",
+                    self.survey.probed(verdict.client())
+                )
+            }
+            CameOften => format!(
+                "the client left this port {} times without a request",
+                self.survey.left(verdict.client(), verdict.server())
+            ),
+            ManyTogether => format!(
+                "{} connections were reset at the same moment",
+                self.survey.dropped_together(verdict.server(), resets?.at.time)
+            ),
+            IdleForWholeSeconds => {
+                let closing = verdict.closing()?;
+                let idle = duration(closing.idle?);
+                format!("FIN in frame {} after {idle} of silence", closing.at.frame)
+            }
+            ClientLeft => {
+                let closing = verdict.closing()?;
+                format!("the client's FIN in frame {} came first", closing.at.frame)
+            }
+            ContinuesAnother => {
+                let seen = signs?.answers?;
+                let other = self.survey.continued(&seen)?;
+                format!("frame {} continues the connection of frame {other}", seen.frame)
+            }
+            BadGateway => match (verdict.response_status()?, self.failed_upstream()) {
+                (status, Some(frame)) => format!(
+                    "status {status}, and the stream that begins with frame {frame} got no answer"
+                ),
+                (status, None) => format!("status {status}"),
+            },
+            EndedShort => {
+                let frame = verdict.closing()?.at.frame;
+                match verdict.response_missing() {
+                    Some(missing) => format!("FIN in frame {frame}, {missing} bytes short"),
+                    None => format!("FIN in frame {frame}, in the middle of the response"),
+                }
+            }
+            AfterOwnFin => {
+                let fin = verdict.stream().fin(self.by()?)?;
+                format!("its sender's FIN in frame {}", fin.frame)
+            }
+            Unread => match verdict.stream().spoke_last() == self.by() {
+                true => format!("the RST came {} after the response", duration(self.idle()?)),
+                false => "the last data came from the other side".to_owned(),
+            },
+            ResetByClient | ResetByServer | Cut(_) | Accepted | Established | NothingAsked
+            | NoReset | AfterPeerFin => return None,
+        })
+    }
+
+    /// The stream of an upstream that explains a 502 or 504.
+    fn failed_upstream(&self) -> Option<u32> {
+        let stream = self.verdict.stream();
+        let request = crate::correlate::events::stream_request(stream);
+        let to = self.verdict.closing().map_or(self.verdict.end(), |closing| closing.at.time);
+        self.survey.failed_upstream(self.verdict.server().addr, request, stream.opened, to)
+    }
+}
+
+/// Timers fire at whole seconds, and a few milliseconds late.
+fn is_whole_seconds(idle: i64) -> bool {
+    const LATE: i64 = 60_000_000;
+    idle >= SECOND && (idle + SECOND / 500) % SECOND <= LATE
+}

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! What the streams of a capture tell about each other: how far away each host is, who asks
+//! for many ports, what ended together, which request went on to which upstream.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+
+use crate::correlate::events::stream_request;
+use crate::correlate::fit::Streams;
+use crate::correlate::pace::Pace;
+use crate::tcp::http::Progress;
+use crate::tcp::phase::Phase;
+use crate::tcp::segment::Endpoint;
+use crate::tcp::stream::{Side, Stream};
+use crate::tcp::trace::Seen;
+use crate::time::{CaptureTime, SECOND};
+
+/// Ends this close to each other, in nanoseconds, have one reason.
+const TOGETHER: i64 = 20_000_000;
+
+/// A look at all streams.
+#[derive(Debug, Default)]
+pub struct Survey {
+    pace: Pace,
+    /// TTL or hop limit of each host's packets; `None` where they differ.
+    ttls: HashMap<IpAddr, Option<u8>>,
+    /// By client address: the ports whose answer it did not want.
+    probed: HashMap<IpAddr, HashSet<Endpoint>>,
+    /// By client address and server: how often it left without a request.
+    left: HashMap<(IpAddr, Endpoint), u32>,
+    /// By server: when it reset connections with a request that it never answered.
+    dropped: HashMap<Endpoint, Vec<CaptureTime>>,
+    /// By the next numbers of both sides, in either order: connections and their first frames.
+    numbers: HashMap<[u32; 2], u32>,
+    /// By the host that asked and the request: upstreams that did not answer.
+    failed: HashMap<(IpAddr, Option<u64>), Vec<(CaptureTime, u32)>>,
+}
+
+impl Survey {
+    /// A segment was fed.
+    pub fn fed(&mut self) {
+        self.pace.changed();
+    }
+
+    /// Looks at all streams, if the last look is out of date.
+    pub fn refresh(&mut self, streams: &Streams) {
+        if !self.pace.is_due() {
+            return;
+        }
+        let mut survey = Survey::default();
+        for stream in streams.iter().flatten() {
+            survey.add(stream);
+        }
+        survey.dropped.values_mut().for_each(|times| times.sort_unstable());
+        survey.failed.values_mut().for_each(|ends| ends.sort_unstable());
+        survey.pace.worked_out(streams.len());
+        *self = survey;
+    }
+
+    fn add(&mut self, stream: &Stream) {
+        let (client, server) = (stream.end(Side::Client), stream.end(Side::Server));
+        for (side, end) in [(Side::Client, client), (Side::Server, server)] {
+            let habits = stream.trace().map(|trace| trace.habits[side as usize]);
+            if let (Some(addr), Some(habits)) = (end.addr, habits) {
+                self.note_ttl(addr, habits.ttl, habits.ttl_varies);
+            }
+        }
+        if let Some([ours, theirs]) = stream.next_seqs().filter(|_| stream.was_joined_early()) {
+            self.numbers.insert([ours, theirs], stream.first_frame);
+            self.numbers.insert([theirs, ours], stream.first_frame);
+        }
+        let Some(asker) = client.addr else { return };
+        if stream.is_unasked() && stream.resets().is_some_and(|r| r.by == Side::Client) {
+            *self.left.entry((asker, server)).or_default() += 1;
+            self.probed.entry(asker).or_default().insert(server);
+        }
+        if stream.is_unasked() && stream.was_refused() {
+            self.probed.entry(asker).or_default().insert(server);
+        }
+        if let Some(resets) = stream.resets().filter(|r| r.by == Side::Server) {
+            if matches!(resets.phase, Phase::AwaitingResponse | Phase::BeforeRequest) {
+                self.dropped.entry(server).or_default().push(resets.at.time);
+            }
+        }
+        if let Some(end) = unanswered(stream) {
+            let key = (asker, stream_request(stream));
+            self.failed.entry(key).or_default().push((end, stream.first_frame));
+        }
+    }
+
+    fn note_ttl(&mut self, addr: IpAddr, ttl: Option<u8>, varies: bool) {
+        let Some(ttl) = ttl else { return };
+        let known = self.ttls.entry(addr).or_insert(Some(ttl));
+        if varies || *known != Some(ttl) {
+            *known = None;
+        }
+    }
+
+    /// TTL or hop limit of a host's packets, if they all have the same.
+    pub fn ttl(&self, host: Option<IpAddr>) -> Option<u8> {
+        self.ttls.get(&host?).copied().flatten()
+    }
+
+    /// Ports that this client knocked at and went away from.
+    pub fn probed(&self, client: Endpoint) -> usize {
+        client.addr.and_then(|addr| self.probed.get(&addr)).map_or(0, HashSet::len)
+    }
+
+    /// How often this client came to this server and left without a request.
+    pub fn left(&self, client: Endpoint, server: Endpoint) -> u32 {
+        let key = client.addr.map(|addr| (addr, server));
+        key.and_then(|key| self.left.get(&key)).copied().unwrap_or(0)
+    }
+
+    /// The first frame of the connection that data with these numbers continues.
+    pub fn continued(&self, seen: &Seen) -> Option<u32> {
+        self.numbers.get(&seen.numbers()?).copied()
+    }
+
+    /// Connections that this server dropped at this time, unanswered.
+    pub fn dropped_together(&self, server: Endpoint, at: CaptureTime) -> usize {
+        let Some(times) = self.dropped.get(&server) else { return 0 };
+        let from = times.partition_point(|time| at.since(*time) > TOGETHER);
+        let to = times.partition_point(|time| time.since(at) <= TOGETHER);
+        to - from
+    }
+
+    /// The first frame of a stream on which this host passed a request on, in vain, that ended
+    /// between two instants.
+    pub fn failed_upstream(
+        &self,
+        host: Option<IpAddr>,
+        request: Option<u64>,
+        from: CaptureTime,
+        to: CaptureTime,
+    ) -> Option<u32> {
+        let asked = self.failed.get(&(host?, request));
+        let refused = self.failed.get(&(host?, None));
+        let ends = asked.into_iter().chain(refused).flatten();
+        ends.filter(|(end, _)| *end >= from && *end <= to.plus(SECOND / 100))
+            .map(|&(_, frame)| frame)
+            .next()
+    }
+}
+
+/// When a stream ended by its server's doing, without a whole response to what was asked.
+fn unanswered(stream: &Stream) -> Option<CaptureTime> {
+    let by_server = stream.closing().filter(|closing| closing.by == Side::Server)?;
+    let answered = stream.exchange().is_some_and(|e| e.answered == Progress::Complete);
+    (!answered).then_some(by_server.at.time)
+}

@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! What the packets around a RST tell about who sent it, and in answer to what.
+//!
+//! A RST is judged against the other packets of the side whose address it bears, never against
+//! fixed values: what one system puts into every RST is a forgery on another.
+
+use crate::tcp::segment::Segment;
+use crate::tcp::stream::Side;
+use crate::time::{CaptureTime, SECOND};
+
+/// Segments before a RST that it can be an answer to. A sender has more than these under way,
+/// yet all that a closed socket is sent at once look the same to it.
+const RECENT: usize = 6;
+
+/// Nanoseconds within which a host answers a segment that finds no socket: at once, and a round
+/// trip later where the capture was taken at the other end.
+const ANSWERED_WITHIN: i64 = 2 * SECOND;
+
+/// How a RST came about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// A living socket aborted.
+    Active,
+    /// An answer to a segment that found no socket.
+    Passive,
+    /// There is evidence of a third party.
+    Injected,
+    /// The packets do not tell.
+    Unclear,
+}
+
+impl Form {
+    /// The word of the public interface.
+    pub fn word(self) -> &'static str {
+        match self {
+            Form::Active => "active",
+            Form::Passive => "passive",
+            Form::Injected => "injected",
+            Form::Unclear => "unclear",
+        }
+    }
+}
+
+/// What a segment is, as far as a RST can answer it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// A SYN without an ACK.
+    Syn,
+    /// A SYN with an ACK.
+    SynAck,
+    /// Neither data nor SYN nor FIN.
+    Ack,
+    /// A FIN without data.
+    Fin,
+    /// Data, which may carry a FIN.
+    Data,
+    /// Data that is one TLS alert.
+    TlsAlert,
+    /// At most one byte, right before what was sent last: a keep-alive probe.
+    Probe,
+}
+
+/// One segment before the RST.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen {
+    /// Frame number.
+    pub frame: u32,
+    /// When it was captured.
+    pub time: CaptureTime,
+    /// Who sent it.
+    pub side: Side,
+    /// What it is.
+    pub what: What,
+    /// Bytes of payload.
+    pub payload_len: u32,
+    /// Its sender had sent nothing for this long, in nanoseconds.
+    pub silence: i64,
+    seq_end: u32,
+    ack: Option<u32>,
+}
+
+impl Seen {
+    /// Where data begins, and what it acknowledges.
+    pub fn numbers(&self) -> Option<[u32; 2]> {
+        Some([self.seq_end.wrapping_sub(self.payload_len), self.ack?])
+    }
+}
+
+/// What the packets of one side have in common.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Habits {
+    /// TTL or hop limit, while all have the same.
+    pub ttl: Option<u8>,
+    /// They do not all have the same.
+    pub ttl_varies: bool,
+    /// Its frames, one of them.
+    pub frame: u32,
+}
+
+impl Habits {
+    fn note(&mut self, segment: &Segment<'_>) {
+        match (self.ttl, segment.ttl) {
+            (Some(known), Some(ttl)) => self.ttl_varies |= known != ttl,
+            (None, ttl) => self.ttl = ttl,
+            (Some(_), None) => {}
+        }
+        self.frame = segment.frame;
+    }
+}
+
+/// The last segments of a stream, and what each side's have in common.
+#[derive(Clone, Debug, Default)]
+pub struct Trace {
+    recent: [Option<Seen>; RECENT],
+    next: u8,
+    /// By [`Side`].
+    pub habits: [Habits; 2],
+    last: [Option<CaptureTime>; 2],
+    /// SYN-ACKs that came after the client had acknowledged one.
+    pub syn_ack_again: u8,
+    /// SYNs of the client.
+    pub syns: u8,
+    /// The server acknowledged something other than the SYN, and did not accept it.
+    pub stray_ack: Option<u32>,
+    /// Keep-alive probes in a row that nobody answered, and whose.
+    pub probes: (u8, Option<Side>),
+    /// Data that the client sent again in a row, without progress of the acknowledgments.
+    pub retransmissions: u8,
+}
+
+/// What is noted of the first RST.
+#[derive(Clone, Copy, Debug)]
+pub struct ResetSigns {
+    /// It acknowledges something.
+    pub ack_flag: bool,
+    /// Its sequence number stands this far from the next one of its side.
+    pub off: i64,
+    /// Its window.
+    pub window: u16,
+    /// Its TTL or hop limit.
+    pub ttl: Option<u8>,
+    /// What its side's other packets have in common.
+    pub habits: Habits,
+    /// The segment of the peer that its numbers answer.
+    pub answers: Option<Seen>,
+    /// The last segment before it.
+    pub before: Option<Seen>,
+}
+
+/// What is seen of a segment's place in its direction.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// Bytes between the next one of its side and its first.
+    pub off: i64,
+    /// Its payload is new.
+    pub fresh: bool,
+    /// The connection is established.
+    pub established: bool,
+}
+
+impl Trace {
+    /// Notes a segment that is no RST.
+    pub fn note(&mut self, side: Side, segment: &Segment<'_>, place: Place) {
+        self.habits[side as usize].note(segment);
+        let tcp = &segment.tcp;
+        let what = what(segment, place);
+        match (side, what) {
+            (Side::Client, What::Syn) => self.syns = self.syns.saturating_add(1),
+            (Side::Server, What::SynAck) if place.established => {
+                self.syn_ack_again = self.syn_ack_again.saturating_add(1);
+            }
+            (Side::Server, What::Ack) if !place.established => {
+                self.stray_ack = Some(segment.frame);
+            }
+            _ => {}
+        }
+        self.probes = match (what, self.probes) {
+            (What::Probe, (count, Some(by))) if by == side => {
+                (count.saturating_add(1), Some(by))
+            }
+            (What::Probe, _) => (1, Some(side)),
+            _ => (0, None),
+        };
+        if side == Side::Client && what == What::Data {
+            self.retransmissions = match place.fresh {
+                true => 0,
+                false => self.retransmissions.saturating_add(1),
+            };
+        }
+        let last = self.last[side as usize].replace(segment.time);
+        self.recent[usize::from(self.next)] = Some(Seen {
+            frame: segment.frame,
+            time: segment.time,
+            side,
+            what,
+            payload_len: segment.payload_len,
+            silence: last.map_or(0, |last| segment.time.since(last)),
+            seq_end: tcp
+                .seq
+                .wrapping_add(segment.payload_len)
+                .wrapping_add(u32::from(tcp.syn) + u32::from(tcp.fin)),
+            ack: tcp.ack_flag.then_some(tcp.ack),
+        });
+        self.next = (self.next + 1) % RECENT as u8;
+    }
+
+    /// What the last segments tell about a RST of this side.
+    pub fn signs(&self, side: Side, segment: &Segment<'_>, off: i64) -> ResetSigns {
+        let tcp = &segment.tcp;
+        let mut before: Vec<Seen> = self.recent.iter().flatten().copied().collect();
+        before.sort_by_key(|seen| seen.frame);
+        // An answer bears the numbers of what it answers (RFC 9293, section 3.5.2): without
+        // an ACK the sequence number that it asks for, with one the end of what it brought.
+        // Some living sockets abort without an ACK, too, with a window or long after.
+        let answered = |seen: &&Seen| {
+            seen.side != side
+                && tcp.window == 0
+                && segment.time.since(seen.time) <= ANSWERED_WITHIN
+                && match (seen.ack, tcp.ack_flag) {
+                    (Some(ack), false) => ack == tcp.seq && tcp.ack == 0,
+                    (None, true) => tcp.seq == 0 && seen.seq_end == tcp.ack,
+                    _ => false,
+                }
+        };
+        ResetSigns {
+            ack_flag: tcp.ack_flag,
+            off,
+            window: tcp.window,
+            ttl: segment.ttl,
+            habits: self.habits[side as usize],
+            answers: before.iter().rev().find(answered).copied(),
+            before: before.last().copied(),
+        }
+    }
+}
+
+fn what(segment: &Segment<'_>, place: Place) -> What {
+    let tcp = &segment.tcp;
+    match segment.payload_len {
+        _ if tcp.syn && tcp.ack_flag => What::SynAck,
+        _ if tcp.syn => What::Syn,
+        0 | 1 if place.off == -1 && !tcp.fin && place.established => What::Probe,
+        0 if tcp.fin => What::Fin,
+        0 => What::Ack,
+        _ if is_tls_alert(segment.payload, segment.payload_len) => What::TlsAlert,
+        _ => What::Data,
+    }
+}
+
+/// One record of type alert, encrypted or not, and nothing else.
+fn is_tls_alert(payload: &[u8], payload_len: u32) -> bool {
+    match payload {
+        [21, 3, _, high, low, ..] => {
+            u32::from(u16::from_be_bytes([*high, *low])) + 5 == payload_len
+        }
+        _ => false,
+    }
+}
+
+/// A connection that was silent for this long was idle: boxes on the way forget idle ones.
+pub const IDLE: i64 = SECOND;
+
+impl ResetSigns {
+    /// Whether its TTL differs from those of its side's other packets, which are all the same.
+    /// `host` is what other connections tell of the host, where this one tells nothing.
+    pub fn is_foreign(&self, host: Option<u8>) -> Option<bool> {
+        let known = self.habits.ttl.or(host).filter(|_| !self.habits.ttl_varies)?;
+        Some(known != self.ttl?)
+    }
+
+    /// How the RST came about. `ignored` if the connection went on after it.
+    pub fn form(&self, host: Option<u8>, ignored: bool) -> Form {
+        // What answers a segment is an answer, whoever gives it in the peer's name.
+        if self.answers.is_some() {
+            Form::Passive
+        } else if ignored || self.is_foreign(host) == Some(true) {
+            Form::Injected
+        } else if self.ack_flag && (0..=1).contains(&self.off) {
+            Form::Active
+        } else {
+            Form::Unclear
+        }
+    }
+}
