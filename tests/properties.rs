@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use rstdiag::correlate::verdict::Transaction;
+use rstdiag::correlate::verdict::{Transaction, Verdict};
 use rstdiag::session::{Session, When};
 use rstdiag::tcp::segment::{Endpoint, Header, Segment};
 use rstdiag::time::CaptureTime;
@@ -62,6 +62,15 @@ fn session_of(frames: &[Frame]) -> Session {
     session
 }
 
+/// Asks what no other question here asks.
+fn ask_all(verdict: &Verdict<'_>) {
+    assert!(!verdict.summary().is_empty());
+    if let Some(cause) = verdict.cause() {
+        assert!(!cause.evidence.is_empty(), "{} rests on nothing", cause.row.word);
+    }
+    assert_eq!(verdict.form().is_some(), verdict.resets().is_some());
+}
+
 /// Checks what has to hold of every verdict, and returns the fields of the first stream.
 fn sane(frames: &[Frame], what: &str) -> Fields {
     let mut session = session_of(frames);
@@ -71,7 +80,7 @@ fn sane(frames: &[Frame], what: &str) -> Fields {
         let verdict = session.verdict_of(number, When::Final).unwrap();
         let fields = fields::of_stream(&verdict);
         assert_eq!(so_far, fields, "{what}: so far and in the end");
-        assert!(!verdict.summary().is_empty(), "{what}");
+        ask_all(&verdict);
         let frame = |name: &str| {
             let number: usize = fields.get(name)?.parse().unwrap();
             Some(&frames[number - 1])
@@ -261,7 +270,7 @@ fn damaged_headers_and_payloads_are_survived() {
             let mut session = session_of(&damaged);
             for number in session.streams().collect::<Vec<_>>() {
                 let verdict = session.verdict_of(number, When::Final).unwrap();
-                assert!(!verdict.summary().is_empty(), "{what}");
+                ask_all(&verdict);
                 let resets = damaged.iter().filter(|frame| has(frame, RST)).count();
                 let count = verdict.resets().map_or(0, |resets| resets.count as usize);
                 assert!(count <= resets, "{what}");
@@ -332,7 +341,7 @@ fn random_segments_are_survived_and_questions_change_nothing() {
                 let when = [When::SoFar, When::Final][random.below(2)];
                 let number = 1 + random.below(frame as usize) as u32;
                 let verdict = asked.verdict(number, 0, when).unwrap();
-                assert!(!verdict.summary().is_empty());
+                ask_all(&verdict);
             }
         }
         for stream in 0..2 {
@@ -468,7 +477,7 @@ fn feed_all(segments: impl Iterator<Item = (bool, u32, Vec<u8>)>) -> Duration {
         last = frame;
     }
     let verdict = session.verdict(last, 0, When::Final).unwrap();
-    assert!(!verdict.summary().is_empty());
+    ask_all(&verdict);
     cpu_time() - start
 }
 
