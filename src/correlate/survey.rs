@@ -18,6 +18,9 @@ use crate::time::{CaptureTime, SECOND};
 /// Ends this close to each other, in nanoseconds, have one reason.
 const TOGETHER: i64 = 20_000_000;
 
+/// When a stream ended, and its first frame.
+type Ended = (CaptureTime, u32);
+
 /// A look at all streams.
 #[derive(Debug, Default)]
 pub struct Survey {
@@ -33,7 +36,7 @@ pub struct Survey {
     /// By the next numbers of both sides, in either order: connections and their first frames.
     numbers: HashMap<[u32; 2], u32>,
     /// By the host that asked and the request: upstreams that did not answer.
-    failed: HashMap<(IpAddr, Option<u64>), Vec<(CaptureTime, u32)>>,
+    failed: HashMap<(IpAddr, Option<u64>), Vec<Ended>>,
 }
 
 impl Survey {

@@ -14,7 +14,7 @@ use crate::tcp::http::{Exchange, Progress};
 use crate::tcp::phase::Phase;
 use crate::tcp::segment::Endpoint;
 use crate::tcp::stream::{Caveats, Close, Closing, Resets, Side, Stream};
-use crate::tcp::trace::Form;
+use crate::tcp::trace::{Form, What};
 use crate::time::CaptureTime;
 
 /// Whether the exchange that was open at the end, else the last one, was done.
@@ -95,6 +95,15 @@ impl<'a> Verdict<'a> {
 
     /// How bad it is.
     pub fn severity(&self) -> Severity {
+        match self.severity_by_phase() {
+            Severity::Warning if self.cause().is_some_and(|cause| cause.row.harmless) => {
+                Severity::Harmless
+            }
+            severity => severity,
+        }
+    }
+
+    fn severity_by_phase(&self) -> Severity {
         let transaction = self.transaction();
         let Some(resets) = self.stream.effective_resets() else {
             return match transaction {
@@ -116,6 +125,10 @@ impl<'a> Verdict<'a> {
                 Severity::Harmless
             }
             (Phase::Teardown, Transaction::None, _) => Severity::Harmless,
+            // A close_notify behind the FIN of the other side, which needs it no more.
+            (Phase::Teardown, Transaction::Unknown, _) if self.answers_alert() => {
+                Severity::Harmless
+            }
             _ => Severity::Warning,
         }
     }
@@ -142,6 +155,11 @@ impl<'a> Verdict<'a> {
     /// When the capture ended, as far as it has been read.
     pub fn end(&self) -> CaptureTime {
         self.end
+    }
+
+    fn answers_alert(&self) -> bool {
+        let answers = self.stream.resets().and_then(|resets| resets.signs.answers);
+        answers.is_some_and(|seen| seen.what == What::TlsAlert)
     }
 
     /// What the first RST cut; `None` without a RST.

@@ -127,10 +127,10 @@ pub struct Resets {
     pub text: Box<[u8]>,
     /// The connection did not go on after it.
     pub effective: bool,
-    /// How far the exchange had come by then, if it cut nothing.
-    stage: Phase,
     /// What its packet tells about who sent it.
     pub signs: ResetSigns,
+    /// How far the exchange had come by then, if it cut nothing.
+    stage: Phase,
     /// The capture was out of order before it.
     bad_order: bool,
     /// Keys of RSTs, to know copies of them by.
@@ -530,10 +530,10 @@ impl Stream {
         self.handshake(side, segment);
         self.acknowledge(side, segment);
         let fresh = self.payload(side, segment);
-        self.revive_if_alive();
         if let Some(trace) = self.trace.as_mut().filter(|_| !copy) {
             trace.note(side, segment, Place { off, fresh, established });
         }
+        self.revive_if_alive();
         if segment.tcp.fin && self.fins[side as usize].is_none() {
             match self.effective_resets() {
                 None => self.finish(side, segment),
@@ -896,14 +896,14 @@ impl Stream {
             }
             (count, keys) = (resets.count, resets.keys);
         }
-        // A server that acknowledges data has completed the handshake.
-        let stage = self.stage(segment.time);
-        let is_past = side == Side::Server && self.syn_ack && self.acks_data(segment);
-        self.established |= is_past;
         let half = &self.halves[side as usize];
         let off = half.position(segment.tcp.seq) - half.next();
         let trace = self.trace.get_or_insert_default();
         let signs = trace.signs(side, segment, off);
+        // A server that acknowledges data has completed the handshake.
+        let stage = self.stage(segment.time);
+        let is_past = side == Side::Server && self.syn_ack && self.acks_data(segment);
+        self.established |= is_past;
         self.cut_at_reset(side, segment);
         self.give_up_holes();
         let torn_down = self.fins.iter().any(Option::is_some);
@@ -915,8 +915,8 @@ impl Stream {
             count,
             text: text[..text.len().min(limits::RESET_TEXT)].into(),
             effective: true,
-            stage,
             signs,
+            stage,
             bad_order: self.bad_order,
             keys,
         }));

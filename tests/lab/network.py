@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Three hosts on one switch, made of network namespaces, and the capture at nginx's port.
+"""Hosts made of network namespaces: three on one switch; and the capture at a host's port.
 
 A socket belongs to the namespace in which it was made, whichever thread uses it later. So the
 whole lab is one process: it steps into a namespace only to make a socket, and a scenario can
@@ -17,7 +17,7 @@ import socket
 import subprocess
 import time
 from pathlib import Path
-from typing import Iterator, List, Optional, Tuple
+from typing import Iterator, List, Optional, Tuple, TypeVar
 
 CLIENT, NGINX, UPSTREAM = "client", "nginx", "upstream"
 HOSTS = (CLIENT, NGINX, UPSTREAM)
@@ -49,14 +49,15 @@ def _enter(descriptor: int) -> None:
         raise OSError(ctypes.get_errno(), "setns")
 
 
-class Network:
-    """The namespaces, named by this process's number so that two runs can coexist."""
+class Hosts:
+    """Namespaces, named by this process's number so that two runs can coexist. How they are
+    cabled is `_build`'s, of the lab that inherits this."""
 
     def __init__(self) -> None:
         self._prefix = f"rstdiag-{os.getpid()}"
         self._made: List[str] = []
 
-    def __enter__(self) -> "Network":
+    def __enter__(self: "Lab") -> "Lab":
         try:
             self._build()
         except BaseException:
@@ -99,11 +100,11 @@ class Network:
         with self.inside(host):
             return socket.socket(socket.AF_INET, socket.SOCK_STREAM)
 
-    def wire(self, host: str) -> socket.socket:
+    def wire(self, host: str, port: str = "eth0") -> socket.socket:
         """A raw Ethernet socket at a host's port: it sees and sends whole frames."""
         with self.inside(host):
             raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800))
-            raw.bind(("eth0", 0x0800))
+            raw.bind((port, 0x0800))
             return raw
 
     def mac(self, host: str) -> bytes:
@@ -112,37 +113,17 @@ class Network:
             raw.bind(("eth0", 0))
             return bytes(raw.getsockname()[4])
 
-    def neighbour(self, address: str, mac: bytes) -> None:
-        """Tells nginx's host where an address lives that no kernel answers ARP for."""
-        lladdr = ":".join(f"{byte:02x}" for byte in mac)
-        run("ip", "-n", self.name(NGINX), "neigh", "replace", address,
-            "lladdr", lladdr, "dev", "eth0", "nud", "permanent")
+    def set(self, host: str, key: str, value: str) -> None:
+        """Sets what a host's kernel reads under /proc/sys."""
+        run(*self.command(host, "sh", "-c", f"echo {value} >/proc/sys/{key}"))
 
     def _build(self) -> None:
-        for host in (HUB, *HOSTS):
+        raise NotImplementedError
+
+    def _make(self, *hosts: str) -> None:
+        for host in hosts:
             self._made.append(self.name(host))  # before, so that no interrupt leaves it behind
             run("ip", "netns", "add", self.name(host))
-        self._ip(HUB, "link", "add", "br0", "type", "bridge")
-        self._ip(HUB, "link", "set", "br0", "up")
-        for host in HOSTS:
-            self._plug_in(host)
-        self._address(NGINX, NGINX_IP)
-        for host, net in ((CLIENT, CLIENT_NET), (UPSTREAM, UPSTREAM_NET)):
-            self._address(host, f"{net}.1")
-            # Every address of the network is the host's own, without a list of them.
-            self._ip(host, "route", "add", "local", f"{net}.0/24", "dev", "lo")
-            self._ip(NGINX, "route", "add", f"{net}.{PROMPT_FROM}/25", "dev", "eth0",
-                     "quickack", "1")
-
-    def _plug_in(self, host: str) -> None:
-        """One cable from the host's eth0 to a port of the bridge."""
-        port = f"port-{host}"
-        self._ip(HUB, "link", "add", port, "type", "veth",
-                 "peer", "name", "eth0", "netns", self.name(host))
-        self._ip(HUB, "link", "set", port, "master", "br0", "up")
-        self._ip(host, "link", "set", "lo", "up")
-        self._ip(host, "link", "set", "eth0", "up")
-        self._tune(host)
 
     def _tune(self, host: str) -> None:
         """Small buffers keep blocked transfers, and so the capture, small.
@@ -150,34 +131,74 @@ class Network:
         No congestion control that paces: a paced segment could still be queued when its sender
         closes, and would then carry the FIN.
         """
-        for key, value in (
-            ("net/ipv4/tcp_congestion_control", "reno"),
-            ("net/ipv4/tcp_wmem", "4096 16384 16384"),
-            ("net/ipv4/tcp_rmem", "4096 16384 16384"),
-            ("net/ipv6/conf/all/disable_ipv6", "1"),
-        ):
-            run(*self.command(host, "sh", "-c", f"echo {value} >/proc/sys/{key}"))
+        self.set(host, "net/ipv4/tcp_congestion_control", "reno")
+        self.set(host, "net/ipv4/tcp_wmem", "4096 16384 16384")
+        self.set(host, "net/ipv4/tcp_rmem", "4096 16384 16384")
+        self.set(host, "net/ipv6/conf/all/disable_ipv6", "1")
 
-    def _address(self, host: str, address: str) -> None:
-        self._ip(host, "addr", "add", f"{address}/16", "dev", "eth0")
-
-    def _ip(self, host: str, *arguments: str) -> None:
+    def ip(self, host: str, *arguments: str) -> None:
+        """The ip command on a host."""
         run("ip", "-n", self.name(host), *arguments)
 
 
-class Capture:
-    """tcpdump on nginx's only port: both legs, in order, as nginx's kernel saw them."""
+Lab = TypeVar("Lab", bound=Hosts)
 
-    def __init__(self, network: Network, target: Path) -> None:
+
+class Network(Hosts):
+    """A client, nginx and an upstream on one switch."""
+
+    def neighbour(self, address: str, mac: bytes) -> None:
+        """Tells nginx's host where an address lives that no kernel answers ARP for."""
+        lladdr = ":".join(f"{byte:02x}" for byte in mac)
+        run("ip", "-n", self.name(NGINX), "neigh", "replace", address,
+            "lladdr", lladdr, "dev", "eth0", "nud", "permanent")
+
+    def _build(self) -> None:
+        self._make(HUB, *HOSTS)
+        self.ip(HUB, "link", "add", "br0", "type", "bridge")
+        self.ip(HUB, "link", "set", "br0", "up")
+        for host in HOSTS:
+            self._plug_in(host)
+        self._address(NGINX, NGINX_IP)
+        for host, net in ((CLIENT, CLIENT_NET), (UPSTREAM, UPSTREAM_NET)):
+            self._address(host, f"{net}.1")
+            # Every address of the network is the host's own, without a list of them.
+            self.ip(host, "route", "add", "local", f"{net}.0/24", "dev", "lo")
+            self.ip(NGINX, "route", "add", f"{net}.{PROMPT_FROM}/25", "dev", "eth0",
+                     "quickack", "1")
+
+    def _plug_in(self, host: str) -> None:
+        """One cable from the host's eth0 to a port of the bridge."""
+        port = f"port-{host}"
+        self.ip(HUB, "link", "add", port, "type", "veth",
+                 "peer", "name", "eth0", "netns", self.name(host))
+        self.ip(HUB, "link", "set", port, "master", "br0", "up")
+        self.ip(host, "link", "set", "lo", "up")
+        self.ip(host, "link", "set", "eth0", "up")
+        self._tune(host)
+
+    def _address(self, host: str, address: str) -> None:
+        self.ip(host, "addr", "add", f"{address}/16", "dev", "eth0")
+
+
+class Capture:
+    """tcpdump on a host's only port: every connection, in order, as that host's kernel saw it.
+
+    `probe` is an address that a client's datagram reaches through this port."""
+
+    def __init__(self, network: Hosts, target: Path, host: str = NGINX,
+                 probe: str = NGINX_IP) -> None:
         self._network = network
         self._target = target
+        self._host = host
+        self._probe = probe
         self._process: Optional[subprocess.Popen[bytes]] = None
 
     def __enter__(self) -> "Capture":
         self._target.unlink(missing_ok=True)
         self._process = subprocess.Popen(
             self._network.command(
-                NGINX, "tcpdump", "-i", "eth0", "-B", "65536", "--immediate-mode", "-s", "0",
+                self._host, "tcpdump", "-i", "eth0", "-B", "65536", "--immediate-mode", "-s", "0",
                 "-U", "-Z", "root", "-w", str(self._target), "tcp or udp port 9"),
             stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
         try:
@@ -210,7 +231,7 @@ class Capture:
             probe = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         with probe:
             for _ in range(200):
-                probe.sendto(b"", (NGINX_IP, 9))
+                probe.sendto(b"", (self._probe, 9))
                 if self._target.exists() and self._target.stat().st_size > 24:
                     return
                 time.sleep(0.05)

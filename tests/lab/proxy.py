@@ -8,10 +8,10 @@ import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import List, Optional
+from typing import Callable, List, Optional
 
 from network import (CLIENT, CLIENT_NET, NGINX, NGINX_IP, PROMPT_FROM, PUPPET_NET, UPSTREAM_NET,
-                     Network, run)
+                     Hosts, run)
 
 # Ports on which Wireshark looks for HTTP by itself. `TIMED` has timeouts of one second and ends
 # with FIN, `ABORTING` the same with reset_timedout_connection.
@@ -170,18 +170,22 @@ http {{
 class Nginx:
     """Debian's nginx on its host, with everything it writes in one directory."""
 
-    def __init__(self, network: Network, home: Path) -> None:
+    def __init__(self, network: Hosts, home: Path, host: str = NGINX, address: str = NGINX_IP,
+                 config: Callable[[Path], str] = configuration) -> None:
         self._network = network
         self._home = home
+        self._host = host
+        self._address = address
+        self._config = config
         self._process: Optional[subprocess.Popen[bytes]] = None
 
     def __enter__(self) -> "Nginx":
         self._write_files()
         config = self._home / "nginx.conf"
-        config.write_text(configuration(self._home))
+        config.write_text(self._config(self._home))
         self._process = subprocess.Popen(
             self._network.command(
-                NGINX, "env", "TZ=UTC", "nginx", "-p", str(self._home), "-c", str(config),
+                self._host, "env", "TZ=UTC", "nginx", "-p", str(self._home), "-c", str(config),
                 "-e", str(self._home / "error.log")),
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             start_new_session=True)
@@ -235,7 +239,7 @@ class Nginx:
                 raise RuntimeError(f"nginx: {self._process.stdout.read().decode()}")
             with self._network.tcp_socket(CLIENT) as probe:
                 try:
-                    probe.connect((NGINX_IP, MAIN))
+                    probe.connect((self._address, MAIN))
                     return
                 except OSError:
                     time.sleep(0.05)

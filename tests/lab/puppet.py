@@ -42,7 +42,9 @@ def _checksum(data: bytes) -> int:
     return ~total & 0xFFFF
 
 
-def _tcp(source: Address, target: Address, seq: int, ack: int, flags: int, data: bytes) -> bytes:
+def tcp_segment(source: Address, target: Address, seq: int, ack: int, flags: int,
+                data: bytes = b"") -> bytes:
+    """A segment with its checksum; a SYN has the option that a kernel would miss."""
     options = b"\x02\x04\x05\xb4" if flags & SYN else b""  # maximum segment size 1460
     offset = (20 + len(options)) // 4 << 4
 
@@ -56,16 +58,19 @@ def _tcp(source: Address, target: Address, seq: int, ack: int, flags: int, data:
     return header(_checksum(pseudo + segment)) + options + data
 
 
-def _ip(source: str, target: str, identification: int, segment: bytes) -> bytes:
+def ip_packet(source: str, target: str, identification: int, segment: bytes,
+              ttl: int = 64) -> bytes:
+    """A packet with its checksum."""
     def header(checksum: int) -> bytes:
         return struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(segment), identification, 0x4000,
-                           64, socket.IPPROTO_TCP, checksum,
+                           ttl, socket.IPPROTO_TCP, checksum,
                            socket.inet_aton(source), socket.inet_aton(target))
 
     return header(_checksum(header(0))) + segment
 
 
-def _parse(frame: bytes, mine: Address) -> Optional[Received]:
+def parse(frame: bytes, mine: Address) -> Optional[Received]:
+    """The segment in a frame, if it is one to that address and port."""
     packet = frame[14:]
     if len(packet) < 40 or packet[9] != socket.IPPROTO_TCP:
         return None
@@ -99,9 +104,10 @@ class Puppet:
         assert self.peer
         seq = self.next_out if seq is None else seq
         self._identification += 1
-        segment = _tcp(self.local, self.peer, seq,
-                       (self.next_in if ack is None else ack) if flags & ACK else 0, flags, data)
-        packet = _ip(self.local[0], self.peer[0], self._identification, segment)
+        segment = tcp_segment(self.local, self.peer, seq,
+                              (self.next_in if ack is None else ack) if flags & ACK else 0,
+                              flags, data)
+        packet = ip_packet(self.local[0], self.peer[0], self._identification, segment)
         self._wire.send(self._header + packet)
         self.next_out = max(self.next_out,
                             seq + len(data) + bool(flags & SYN) + bool(flags & FIN))
@@ -148,7 +154,7 @@ class Puppet:
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
             self._wire.settimeout(max(0.01, deadline - time.monotonic()))
-            got = _parse(self._wire.recv(65536 + 14), self.local)
+            got = parse(self._wire.recv(65536 + 14), self.local)
             if got and self.peer in (None, got.peer) and wanted(got):
                 if got.flags & SYN:
                     self.next_in = (got.seq + 1) & 0xFFFFFFFF
