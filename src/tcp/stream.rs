@@ -701,8 +701,8 @@ impl Stream {
         if !fresh {
             return false;
         }
+        self.last_data = Some(segment.time);
         if self.effective_resets().is_none() {
-            self.last_data = Some(segment.time);
             self.last_speaker = Some(side);
             if self.said() != said {
                 let end = self.halves[side as usize].next();
