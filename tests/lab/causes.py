@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import List, Sequence
 
 import causes_client  # noqa: F401  (each registers its scenarios)
+import causes_controls  # noqa: F401
 import causes_path  # noqa: F401
 import causes_server  # noqa: F401
 from causes_nginx import NGINX, configuration

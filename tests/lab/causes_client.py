@@ -16,18 +16,12 @@ GET = ("GET /", 200)
 
 
 @cause_scenario
-def orderly(s: CauseStage) -> None:
-    """The control: nothing to explain."""
-    s.ordinary()
-
-
-@cause_scenario
 def client_gave_up(s: CauseStage) -> None:
     """The SYN-ACK is lost, the client's patience shorter than the repetition: when that comes,
     its kernel knows nothing of it any more."""
     s.listen()
     s.router.put("dropped", f"{s.server} . {s.client}")
-    with s.socket() as sock:
+    with s.client_socket() as sock:
         sock.settimeout(0.3)
         flow = Flow(sock.getsockname(), (s.server, HTTP), time.time())
         try:
@@ -95,7 +89,7 @@ def port_reuse(s: CauseStage) -> None:
     # With timestamps the kernel would see that the SYN is new.
     s.set(CLIENT, "tcp_timestamps", "0")
     try:
-        sock = s.socket(port)
+        sock = s.client_socket(port)
         s.number_from(sock, 0x50000000)
         first = s.finish(sock, listener.address)
         first_server = s.keep(listener.accept())
@@ -103,7 +97,7 @@ def port_reuse(s: CauseStage) -> None:
         first_server.close()
         first.end_four_way()
         s.pause()
-        sock = s.socket(port)
+        sock = s.client_socket(port)
         s.number_from(sock, 0x4F000000)
         second = s.finish(sock, listener.address)
     finally:

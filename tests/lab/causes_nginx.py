@@ -35,6 +35,9 @@ http {{
     location / {{ return 200 "ok\\n"; }}
     location /refused/ {{ proxy_pass http://$http_x_to; proxy_bind $http_x_from; }}
     location /app/ {{ proxy_pass http://$http_x_to; proxy_bind $http_x_from; }}
+    location /slow/ {{
+      proxy_pass http://$http_x_to; proxy_bind $http_x_from; proxy_read_timeout 1s;
+    }}
   }}
   server {{
     listen {NGINX}:{SECURE} ssl;

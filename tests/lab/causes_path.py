@@ -4,12 +4,10 @@ and third parties."""
 
 from __future__ import annotations
 
-import socket
 from dataclasses import replace
 
 from causes_stage import HTTP, CauseStage, Flow, cause_scenario, refusal
 from causes_truth import active, injected, passive, quiet
-from peers import Connection
 from puppet import ACK, RST
 from routed import SILENCE
 from truth import closed, late_reset, reset, still_open
@@ -156,7 +154,7 @@ def client_probes_in_vain(s: CauseStage) -> None:
     client, server = s.pair()
     s.exchange(client, server)
     s.router.both_ways("dropped", s.client, s.server)
-    _probe(client)
+    s.probe(client)
     s.expect_timeout(client)
     s.ends(client, "keepalive_probes_failed",
            client=active(reset("client", "after_response", "completed", (1, 1), GET)),
@@ -170,19 +168,12 @@ def server_probes_in_vain(s: CauseStage) -> None:
     client.ask("GET", "/report")
     server.take_request()
     s.router.both_ways("dropped", s.client, s.server)
-    _probe(server)
+    s.probe(server)
     s.expect_timeout(server)
     s.ends(client, "keepalive_probes_failed", client=WAITING,
            server=active(reset("server", "awaiting_response", "failed", (1, 0),
                                ("GET /report", None))),
            client_says=("keepalive_probes_failed", None))
-
-
-def _probe(end: Connection) -> None:
-    for option, value in ((socket.TCP_KEEPIDLE, 1), (socket.TCP_KEEPINTVL, 1),
-                          (socket.TCP_KEEPCNT, 3)):
-        end.socket.setsockopt(socket.IPPROTO_TCP, option, value)
-    end.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
 
 # Third parties

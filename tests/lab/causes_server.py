@@ -318,7 +318,7 @@ def upstream_refuses(s: CauseStage) -> None:
     client.fin()
     client.drain()
     s.pause()
-    _failed(s, client, "/refused/")
+    _failed(s, client, "/refused/", 502)
     s.ends(leg, "port_closed", server=refusal())
 
 
@@ -335,10 +335,29 @@ def upstream_resets(s: CauseStage) -> None:
     client.fin()
     client.drain()
     s.pause()
-    _failed(s, client, "/app/")
+    _failed(s, client, "/app/", 502)
     s.ends(leg, "forced_abort", server=active(reset(
         "server", "awaiting_response", "failed", (1, 0), ("GET /app/", None))),
         server_says=ABORT_WORDS)
+
+
+@cause_scenario
+def upstream_is_too_slow(s: CauseStage) -> None:
+    """504: nginx does not wait any longer, and leaves the upstream as any client does."""
+    says = ("client_abort", "upstream_failed", None)
+    listener = s.listen(host=UPSTREAM)
+    client, leg = _ask_upstream(s, "/slow/")
+    server = s.keep(listener.accept())
+    server.take_request()
+    server.end_four_way()
+    client.response()
+    client.fin()
+    client.drain()
+    s.pause()
+    _failed(s, client, "/slow/", 504)
+    s.ends(leg, "client_abort", server=quiet(closed(
+        "four_way", "client", "awaiting_response", "failed", (1, 0), ("GET /slow/", None))),
+        server_says=says)
 
 
 def _ask_upstream(s: CauseStage, uri: str) -> Tuple[Client, Flow]:
@@ -352,7 +371,7 @@ def _ask_upstream(s: CauseStage, uri: str) -> Tuple[Client, Flow]:
     return client, leg
 
 
-def _failed(s: CauseStage, client: Client, uri: str) -> None:
+def _failed(s: CauseStage, client: Client, uri: str, status: int) -> None:
     """Declares what the client saw of it."""
     s.ends(client, "upstream_failed", quiet(closed(
-        "four_way", "client", "after_response", "completed", (1, 1), (f"GET {uri}", 502))))
+        "four_way", "client", "after_response", "completed", (1, 1), (f"GET {uri}", status))))

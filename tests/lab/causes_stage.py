@@ -93,7 +93,7 @@ class CauseStage:
         sock.listen(backlog)
         return self.keep(Listener(sock))
 
-    def socket(self, source: int = 0) -> socket.socket:
+    def client_socket(self, source: int = 0) -> socket.socket:
         """A client's socket with its address."""
         sock = self._network.tcp_socket(CLIENT)
         sock.settimeout(PATIENCE)
@@ -104,7 +104,7 @@ class CauseStage:
     def connect(self, server: Optional[Address] = None, hasty: bool = False) -> Client:
         """A connection of this scenario's client. A hasty one does not acknowledge the SYN-ACK
         before it has something to say, or 200 ms have passed."""
-        return self.finish(self.socket(), server or (self.server, HTTP), hasty)
+        return self.finish(self.client_socket(), server or (self.server, HTTP), hasty)
 
     def finish(self, sock: socket.socket, server: Address, hasty: bool = False) -> Client:
         """Connects a socket that was prepared."""
@@ -116,7 +116,7 @@ class CauseStage:
 
     def refused(self, port: int) -> Flow:
         """A connection attempt that must be refused."""
-        with self.socket() as sock:
+        with self.client_socket() as sock:
             flow = Flow(sock.getsockname(), (self.server, port), time.time())
             try:
                 sock.connect(flow.peer)
@@ -169,6 +169,13 @@ class CauseStage:
         if error != errno.ETIMEDOUT:
             raise RuntimeError(f"{end.local} ended otherwise: {os.strerror(error)}")
 
+    def probe(self, end: Connection) -> None:
+        """Makes the kernel ask a silent peer, and give it up after three questions."""
+        for option, value in ((socket.TCP_KEEPIDLE, 1), (socket.TCP_KEEPINTVL, 1),
+                              (socket.TCP_KEEPCNT, 3)):
+            end.socket.setsockopt(socket.IPPROTO_TCP, option, value)
+        end.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
     def vanish(self, end: Connection) -> None:
         """Forgets a connection without a packet, as a host does that loses its power. A socket
         under repair is closed so."""
@@ -184,7 +191,7 @@ class CauseStage:
     def hand_to_process(self, end: Connection) -> "subprocess.Popen[bytes]":
         """Makes another process the only owner of a connection."""
         with end.socket as sock:
-            return subprocess.Popen(("sleep", "600"), pass_fds=(sock.fileno(),),
+            return subprocess.Popen(("sleep", "60"), pass_fds=(sock.fileno(),),
                                     stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                     stderr=subprocess.DEVNULL)
 

@@ -18,9 +18,9 @@ import struct
 import subprocess
 import threading
 from collections import defaultdict
-from typing import DefaultDict, List, Set, Tuple
+from typing import DefaultDict, List, Set
 
-from network import CLIENT, UPSTREAM, Hosts, run
+from network import CLIENT, UPSTREAM, Hosts
 from puppet import Address, Received, ip_packet, parse, tcp_segment
 
 ROUTER, SERVER = "router", "server"
@@ -38,35 +38,35 @@ STATE_TIMEOUT, SILENCE = 8, 9.5
 # The IP identification of forged packets: that of nobody's next one.
 _FORGED_ID = 0xBEEF
 
-_RULES = f"""
-table ip lab {{
+_RULES = """
+table ip lab {
     # Who cannot send what to whom; pairs of source and destination.
-    set dropped {{ type ipv4_addr . ipv4_addr; }}
-    set rejected {{ type ipv4_addr . ipv4_addr; }}
-    set rejected_ports {{ type ipv4_addr . ipv4_addr . inet_service; }}
+    set dropped { type ipv4_addr . ipv4_addr; }
+    set rejected { type ipv4_addr . ipv4_addr; }
+    set rejected_ports { type ipv4_addr . ipv4_addr . inet_service; }
     # Connections of these addresses are tracked, and of the guarded ones only those pass that
     # the router remembers.
-    set tracked {{ type ipv4_addr; }}
-    set guarded {{ type ipv4_addr; }}
-    map services {{ type ipv4_addr : ipv4_addr; }}
+    set tracked { type ipv4_addr; }
+    set guarded { type ipv4_addr; }
+    map services { type ipv4_addr : ipv4_addr; }
 
-    chain raw {{
+    chain raw {
         type filter hook prerouting priority raw;
         ip saddr != @tracked ip daddr != @tracked notrack
-    }}
-    chain translate {{
+    }
+    chain translate {
         type nat hook prerouting priority dstnat;
         dnat to ip daddr map @services
-    }}
-    chain forward {{
+    }
+    chain forward {
         type filter hook forward priority filter;
         ip saddr . ip daddr @dropped drop
         ip saddr . ip daddr @rejected reject with tcp reset
         ip saddr . ip daddr . tcp dport @rejected_ports reject with tcp reset
         ct state invalid ip saddr @guarded reject with tcp reset
         ct state invalid ip daddr @guarded reject with tcp reset
-    }}
-}}
+    }
+}
 """
 
 
@@ -77,10 +77,7 @@ class RoutedNetwork(Hosts):
         if not shutil.which("nft"):
             raise RuntimeError("the router's firewall needs nft (Debian: nftables)")
         self._make(ROUTER, *_NETS)
-        for key in ("net/ipv4/ip_forward", "net/netfilter/nf_conntrack_tcp_loose"):
-            self.set(ROUTER, key, "1" if key.endswith("forward") else "0")
-        self.set(ROUTER, "net/netfilter/nf_conntrack_tcp_timeout_established",
-                 str(STATE_TIMEOUT))
+        self.set(ROUTER, "net/ipv4/ip_forward", "1")
         for key in ("all", "default"):
             self.set(ROUTER, f"net/ipv4/conf/{key}/rp_filter", "0")
         for host in _NETS:
@@ -88,6 +85,10 @@ class RoutedNetwork(Hosts):
         # What no rule translates goes nowhere.
         self.ip(ROUTER, "route", "add", "blackhole", f"{SERVICE_NET}.0/24")
         subprocess.run(self.command(ROUTER, "nft", "-f", "-"), input=_RULES.encode(), check=True)
+        # After the rules, which load what has these: no connection is picked up in its middle.
+        self.set(ROUTER, "net/netfilter/nf_conntrack_tcp_loose", "0")
+        self.set(ROUTER, "net/netfilter/nf_conntrack_tcp_timeout_established",
+                 str(STATE_TIMEOUT))
         # One repetition of a SYN-ACK instead of five: 3 s until a handshake is given up.
         self.set(SERVER, "net/ipv4/tcp_synack_retries", "1")
 

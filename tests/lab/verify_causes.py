@@ -67,7 +67,9 @@ def _count(segments: List[Segment], wanted: Callable[[Segment], object]) -> int:
 
 def _overflow(declared: Declared, segments: List[Segment]) -> object:
     synacks = _count(segments, lambda s: s.flags & _SYN and s.flags & _ACK)
-    return synacks == (2 if declared["phase"] == "awaiting_response" else 1)
+    # None for a SYN that met a full queue, one where the kernel says so, else repetitions.
+    expected = {None: 0, "before_request": 1, "awaiting_response": 2}
+    return synacks == expected[declared["phase"]]  # type: ignore[index]
 
 
 def _probes(declared: Declared, segments: List[Segment]) -> object:
