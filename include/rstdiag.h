@@ -162,6 +162,12 @@ typedef struct rstdiag_address {
     uint8_t bytes[16]; /* network order; an IPv4 address in the first four */
 } rstdiag_address;
 
+/* A run of bytes. */
+typedef struct rstdiag_bytes {
+    const uint8_t *data;
+    uint64_t len;
+} rstdiag_bytes;
+
 /* One TCP header of one frame, with what the capture holds of its payload. */
 typedef struct rstdiag_segment {
     uint32_t frame;       /* frame number, from 1 */
@@ -175,6 +181,10 @@ typedef struct rstdiag_segment {
     uint32_t bytes_len;   /* at least 20 */
     uint32_t ip_len;      /* bytes at ip; 0 where the IP header is not at hand */
     const uint8_t *ip;    /* the IP header right before the TCP header, or NULL */
+    const rstdiag_bytes *decrypted; /* TLS records that end in this segment, as far as the host
+                                       has the keys: their content, in order */
+    uint32_t decrypted_len;         /* how many */
+    uint32_t reserved;
 } rstdiag_segment;
 
 /* What is known of one TCP header of one frame. */

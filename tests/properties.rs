@@ -579,6 +579,7 @@ fn a_close_with_holes_grows_linearly() {
                 payload: &payload,
                 ip_id: None,
                 ttl: None,
+                decrypted: &[],
             };
             session.feed(&segment).unwrap();
         }

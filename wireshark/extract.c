@@ -213,3 +213,30 @@ rstdiag_extract(const rstdiag_layers *layers, unsigned index, packet_info *pinfo
     }
     return true;
 }
+
+/* TLS records of one frame that are taken; the largest frame that cards join holds four full
+ * ones. */
+#define RECORDS_MAX 64
+
+void
+rstdiag_extract_decrypted(packet_info *pinfo, rstdiag_segment *segment)
+{
+    static rstdiag_bytes records[RECORDS_MAX];
+    segment->decrypted = records;
+    segment->decrypted_len = 0;
+    /* The first one is the frame; most frames have no other. */
+    for (GSList *item = g_slist_next(pinfo->data_src);
+         item != NULL && segment->decrypted_len < RECORDS_MAX; item = g_slist_next(item)) {
+        const struct data_source *source = item->data;
+        if (!g_str_has_prefix(DATA_SOURCE_NAME(source), "Decrypted TLS"))
+            continue;
+        tvbuff_t *tvb = get_data_source_tvb(source);
+        int len = tvb_captured_length_remaining(tvb, 0);
+        if (len <= 0)
+            continue;
+        rstdiag_bytes *record = &records[segment->decrypted_len++];
+        /* All of it is at hand, so this does not throw. */
+        record->data = tvb_get_ptr(tvb, 0, len);
+        record->len = (uint64_t)len;
+    }
+}

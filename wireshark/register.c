@@ -64,6 +64,8 @@ collect(packet_info *pinfo, proto_tree *tree)
         rstdiag_segment segment;
         if (!rstdiag_extract(&layers, index, pinfo, &segment))
             continue;
+        if (index + 1 == layers.streams->len)
+            rstdiag_extract_decrypted(pinfo, &segment);
         /* Numbered as they are taken, so that they can be asked for until one is missing. */
         segment.layer = fed;
         int32_t status = rstdiag_session_feed(state.session, &segment);

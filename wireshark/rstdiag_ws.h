@@ -47,6 +47,13 @@
 #define FI_VALUE(fi) (&(fi)->value)
 #endif
 
+/* Since 4.6 what a data source is called has another name. */
+#if WS_VERSION(4, 6)
+#define DATA_SOURCE_NAME(source) get_data_source_description(source)
+#else
+#define DATA_SOURCE_NAME(source) get_data_source_name(source)
+#endif
+
 /* ---- register.c -------------------------------------------------------------------------- */
 
 extern int rstdiag_proto;
@@ -80,6 +87,9 @@ bool rstdiag_extract_layers(packet_info *pinfo, proto_tree *tree, rstdiag_layers
  */
 bool rstdiag_extract(const rstdiag_layers *layers, unsigned index, packet_info *pinfo,
                      rstdiag_segment *segment);
+
+/* Gives the last segment of a frame the TLS records that the host decrypted in it. */
+void rstdiag_extract_decrypted(packet_info *pinfo, rstdiag_segment *segment);
 
 /* ---- present.c --------------------------------------------------------------------------- */
 

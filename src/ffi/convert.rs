@@ -40,11 +40,39 @@ pub(super) unsafe fn bytes<'a>(
     Ok(unsafe { std::slice::from_raw_parts(data, len) })
 }
 
+/// The runs of bytes at `runs`. Few segments have any, so few allocate.
+///
+/// # Safety
+/// `runs` is NULL or holds `count` runs, each of which is as [`bytes`] asks.
+pub(super) unsafe fn runs<'a>(
+    runs: *const abi::rstdiag_bytes,
+    count: u32,
+) -> Result<Vec<&'a [u8]>, Failure> {
+    if count == 0 {
+        return Ok(Vec::new());
+    }
+    if runs.is_null() {
+        return Err(Failure::Null("decrypted"));
+    }
+    // SAFETY: not NULL, and the rest is the caller's promise.
+    let runs = unsafe { std::slice::from_raw_parts(runs, count as usize) };
+    let run = |run: &abi::rstdiag_bytes| {
+        let len = usize::try_from(run.len)
+            .map_err(|_| Failure::Argument { what: "decrypted", value: i64::MAX })?;
+        // SAFETY: the caller's promise about each of them.
+        unsafe { bytes(run.data, len, "decrypted") }
+    };
+    runs.iter().map(run).collect()
+}
+
 /// A segment as the core takes it.
 ///
 /// # Safety
 /// The pointers in `raw` are NULL or hold as many bytes as it says, during `'a`.
-pub(super) unsafe fn segment<'a>(raw: &abi::rstdiag_segment) -> Result<Segment<'a>, Failure> {
+pub(super) unsafe fn segment<'a>(
+    raw: &abi::rstdiag_segment,
+    decrypted: &'a [&'a [u8]],
+) -> Result<Segment<'a>, Failure> {
     if raw.frame == 0 {
         return Err(Failure::Argument { what: "frame", value: 0 });
     }
@@ -71,6 +99,7 @@ pub(super) unsafe fn segment<'a>(raw: &abi::rstdiag_segment) -> Result<Segment<'
         payload,
         ip_id: ip.and_then(|ip| ip.id),
         ttl: ip.map(|ip| ip.ttl),
+        decrypted,
     })
 }
 
@@ -379,6 +408,7 @@ mod tests {
                 payload: &[],
                 ip_id: None,
                 ttl: None,
+                decrypted: &[],
             };
             assert!(session.feed(&segment).is_ok());
         }

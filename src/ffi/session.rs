@@ -212,7 +212,9 @@ pub unsafe extern "C" fn rstdiag_session_feed(
         // SAFETY: NULL, or by the caller's promise a segment that nobody writes to meanwhile.
         let raw = unsafe { segment.as_ref() }.ok_or(Failure::Null("segment"))?;
         // SAFETY: the caller's promise about the pointers in it.
-        let segment = unsafe { convert::segment(raw) }?;
+        let decrypted = unsafe { convert::runs(raw.decrypted, raw.decrypted_len) }?;
+        // SAFETY: the same.
+        let segment = unsafe { convert::segment(raw, &decrypted) }?;
         if !handle.fed {
             handle.fed = true;
             handle.read_logs();

@@ -51,6 +51,8 @@ pub struct Segment<'a> {
     pub ip_id: Option<u16>,
     /// Time to live, or hop limit, where the IP header is at hand.
     pub ttl: Option<u8>,
+    /// Content of the TLS records that end in this segment, as far as the host has the keys.
+    pub decrypted: &'a [&'a [u8]],
 }
 
 /// The parts of a TCP header that the analysis uses (RFC 9293, section 3.1).

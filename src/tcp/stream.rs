@@ -395,10 +395,12 @@ impl Stream {
 
     /// The HTTP conversation, if the payload is recognized as one.
     pub fn http(&self) -> Option<&Http> {
-        match &self.app {
-            App::Http(http) if http.begun > 0 || http.exchange().is_some() => Some(http),
-            _ => None,
-        }
+        let http = match &self.app {
+            App::Http(http) => Some(&**http),
+            App::Tls(tls) => tls.plain(),
+            App::Undecided | App::Other(_) => None,
+        };
+        http.filter(|http| http.begun > 0 || http.exchange().is_some())
     }
 
     /// The exchange that was open at the end, else the last one.
@@ -414,7 +416,9 @@ impl Stream {
 
     /// Bytes that a response's framing promised and the client never acknowledged.
     pub fn missing(&self, exchange: &Exchange) -> Option<u64> {
-        let begun = !matches!(exchange.answered, Progress::None | Progress::Lost);
+        // Inside TLS, what is still to come is counted before it is encrypted.
+        let counted = !matches!(self.app, App::Tls(_));
+        let begun = counted && !matches!(exchange.answered, Progress::None | Progress::Lost);
         let end = exchange.response_end.filter(|_| begun && self.shows(Side::Client))?;
         let acked = self.server_half().acked_data().max(exchange.response_start);
         Some((end - acked).max(0) as u64)
@@ -445,7 +449,7 @@ impl Stream {
             one_sided,
             gap: !one_sided && self.halves.iter().any(|half| half.losses.gap),
             truncated: self.halves.iter().any(|half| half.losses.truncated),
-            encrypted: matches!(self.app, App::Tls(_)),
+            encrypted: matches!(&self.app, App::Tls(tls) if tls.plain().is_none()),
             bad_order: self.bad_order,
         }
     }
@@ -459,6 +463,7 @@ impl Stream {
             App::Undecided if self.has_lost_start() => Phase::Unknown,
             App::Undecided => Phase::BeforeRequest,
             App::Http(http) => http_stage(http),
+            App::Tls(tls) if tls.plain().is_some() => plain_stage(tls),
             App::Tls(tls) if tls.is_lost() => Phase::Unknown,
             App::Tls(tls) if !tls.established() => Phase::TlsHandshake,
             App::Tls(tls) if tls.may_be_unanswered() && tls.bursts.answered => Phase::Unknown,
@@ -695,6 +700,10 @@ impl Stream {
         let said = self.said();
         let (len, bytes) = (segment.payload_len, segment.payload);
         let fresh = self.hand_on(side, |half, then| half.take(start, len, bytes, then));
+        let end = self.halves[side as usize].next();
+        if let App::Tls(tls) = &mut self.app {
+            segment.decrypted.iter().for_each(|content| tls.decrypted(side, end, content));
+        }
         if reopened {
             self.give_up_holes();
         }
@@ -875,10 +884,13 @@ impl Stream {
     fn end_if_all_is_there(&mut self) {
         let at = self.server_half().next();
         let fin = self.fins[Side::Server as usize];
-        if let (Some(fin), App::Http(http)) = (fin, &mut self.app) {
-            if fin.end == at {
-                http.server_end(at);
-            }
+        let http = match &mut self.app {
+            App::Http(http) => Some(&mut **http),
+            App::Tls(tls) => tls.plain_mut(),
+            App::Undecided | App::Other(_) => None,
+        };
+        if let (Some(http), true) = (http, fin.is_some_and(|fin| fin.end == at)) {
+            http.server_end(at);
         }
     }
 
@@ -1054,6 +1066,18 @@ fn recognize(side: Side, payload: &[u8], joined_late: bool) -> App {
         App::Http(Box::default())
     } else {
         App::Other(Bursts::default())
+    }
+}
+
+/// A record that has not ended holds something of what comes next.
+fn plain_stage(tls: &Tls) -> Phase {
+    let stage = tls.plain().map_or(Phase::Unknown, http_stage);
+    match stage {
+        Phase::BeforeRequest | Phase::AfterResponse if tls.is_within_record(Side::Client) => {
+            Phase::DuringRequest
+        }
+        Phase::AwaitingResponse if tls.is_within_record(Side::Server) => Phase::DuringResponse,
+        _ => stage,
     }
 }
 

@@ -6,6 +6,7 @@
 //! ends, so nothing here claims that.
 
 use crate::tcp::half::Piece;
+use crate::tcp::http::{self, Http};
 use crate::tcp::stream::Side;
 
 /// Content types of records.
@@ -90,6 +91,25 @@ pub struct Tls {
     pub bursts: Bursts,
     /// Bytes of records, save alerts.
     said: u64,
+    /// The HTTP inside, where the host has the keys.
+    plain: Option<Box<Http>>,
+}
+
+/// Whether the content of a record is of TLS itself: an alert, or handshake messages, of which
+/// TLS 1.3 has some behind the handshake (RFC 8446, section 4). They fill their record.
+fn is_of_tls(mut content: &[u8]) -> bool {
+    if matches!(content, [1 | 2, _]) {
+        return true;
+    }
+    while let [1..=24, high, middle, low, rest @ ..] = content {
+        let length = u32::from_be_bytes([0, *high, *middle, *low]) as usize;
+        match rest.get(length..) {
+            Some([]) => return true,
+            Some(next) => content = next,
+            None => return false,
+        }
+    }
+    false
 }
 
 /// Whether the bytes that a client sends first are the start of a TLS handshake.
@@ -127,6 +147,43 @@ impl Tls {
                 }
             }
         }
+    }
+
+    /// Takes the content of a record that the host decrypted, and that ends at this position of
+    /// its side's bytes. Positions inside of it are those of its last bytes, so that what is
+    /// complete has been sent in full.
+    pub fn decrypted(&mut self, side: Side, end: i64, content: &[u8]) {
+        if is_of_tls(content) {
+            return;
+        }
+        let from_start = side == Side::Client && http::may_start_request(content);
+        let plain = self.plain.get_or_insert_with(|| {
+            Box::new(if from_start { Http::default() } else { Http::mid_stream() })
+        });
+        let (start, piece) = (end - content.len() as i64, Piece::Data(content));
+        match side {
+            Side::Client => plain.client(start, piece),
+            Side::Server => plain.server(start, piece, None),
+        }
+    }
+
+    /// The HTTP inside, where the host has the keys.
+    pub fn plain(&self) -> Option<&Http> {
+        self.plain.as_deref()
+    }
+
+    /// As [`Tls::plain`], to tell it where the server closed.
+    pub fn plain_mut(&mut self) -> Option<&mut Http> {
+        self.plain.as_deref_mut()
+    }
+
+    /// Whether a record of this side has begun and not ended.
+    pub fn is_within_record(&self, side: Side) -> bool {
+        let half = match side {
+            Side::Client => &self.client,
+            Side::Server => &self.server,
+        };
+        half.left > 0 || half.header_len > 0 && half.header_len < HEADER
     }
 
     /// Whether both sides have finished the handshake, as far as records tell.

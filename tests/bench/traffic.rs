@@ -219,6 +219,7 @@ impl Traffic {
                 payload: packet.payload,
                 ip_id: None,
                 ttl: None,
+                decrypted: &[],
             };
             session.feed(&segment).unwrap();
         });

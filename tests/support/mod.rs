@@ -124,6 +124,7 @@ fn segment<'a>(
         payload,
         ip_id,
         ttl: Some(ttl),
+        decrypted: &[],
     })
 }
 
