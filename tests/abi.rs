@@ -56,6 +56,7 @@ c_tests! {
     options_come_before_segments
     bytes_that_are_no_tcp_header_are_refused
     an_ip_header_that_is_none_is_done_without
+    decrypted_records_have_to_be_there
     errors_are_told_until_a_call_succeeds
     a_value_that_is_not_understood_is_a_notice
     a_log_that_cannot_be_read_is_a_notice_and_no_failure

@@ -310,6 +310,7 @@ fn random_segment<'a>(random: &mut Random, frame: u32, payload: &'a [u8]) -> Seg
         payload: &payload[..shown],
         ip_id: (random.below(2) == 0).then_some(random.below(3) as u16),
         ttl: (random.below(2) == 0).then_some(random.next() as u8),
+        decrypted: &[],
     }
 }
 
@@ -472,6 +473,7 @@ fn feed_all(segments: impl Iterator<Item = (bool, u32, Vec<u8>)>) -> Duration {
             payload: &payload,
             ip_id: Some(frame as u16),
             ttl: Some(64),
+            decrypted: &[],
         };
         session.feed(&segment).unwrap();
         last = frame;

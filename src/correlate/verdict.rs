@@ -14,6 +14,7 @@ use crate::tcp::http::{Exchange, Progress};
 use crate::tcp::phase::Phase;
 use crate::tcp::segment::Endpoint;
 use crate::tcp::stream::{Caveats, Close, Closing, Resets, Side, Stream};
+use crate::tcp::talk::Talk;
 use crate::tcp::trace::{Form, What};
 use crate::time::CaptureTime;
 
@@ -255,12 +256,12 @@ impl<'a> Verdict<'a> {
 
     /// Requests that were begun; `None` where no HTTP is recognized.
     pub fn requests(&self) -> Option<u64> {
-        self.stream.http().map(|http| http.begun)
+        self.stream.talk().map(Talk::begun)
     }
 
     /// Responses that are complete; `None` where no HTTP is recognized.
     pub fn responses(&self) -> Option<u64> {
-        self.stream.http().map(|http| http.completed)
+        self.stream.talk().map(Talk::completed)
     }
 
     /// The exchange that `transaction` is about.

@@ -57,6 +57,13 @@ pub struct Exchange {
     pub may_be_whole: bool,
 }
 
+impl Exchange {
+    /// One whose request has begun.
+    pub fn begun() -> Exchange {
+        Exchange { sent: Progress::Begun, ..Exchange::default() }
+    }
+}
+
 /// What ends a response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EndsBy {

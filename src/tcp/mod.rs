@@ -3,8 +3,10 @@
 
 pub mod half;
 pub mod http;
+pub mod http2;
 pub mod phase;
 pub mod segment;
 pub mod stream;
+pub mod talk;
 pub mod tls;
 pub mod trace;

@@ -7,9 +7,10 @@
 
 use crate::limits;
 use crate::tcp::half::{Half, Piece};
-use crate::tcp::http::{self, Exchange, Http, Progress};
+use crate::tcp::http::{self, Exchange, Progress};
 use crate::tcp::phase::Phase;
 use crate::tcp::segment::{Endpoint, Segment};
+use crate::tcp::talk::Talk;
 use crate::tcp::tls::{self, Bursts, Tls};
 use crate::tcp::trace::{Place, ResetSigns, Trace};
 use crate::time::{CaptureTime, SECOND};
@@ -182,7 +183,7 @@ const LATE_PATIENCE: u8 = 8;
 enum App {
     #[default]
     Undecided,
-    Http(Box<Http>),
+    Talk(Box<Talk>),
     Tls(Box<Tls>),
     Other(Bursts),
 }
@@ -394,18 +395,18 @@ impl Stream {
     }
 
     /// The HTTP conversation, if the payload is recognized as one.
-    pub fn http(&self) -> Option<&Http> {
-        let http = match &self.app {
-            App::Http(http) => Some(&**http),
+    pub fn talk(&self) -> Option<&Talk> {
+        let talk = match &self.app {
+            App::Talk(talk) => Some(&**talk),
             App::Tls(tls) => tls.plain(),
             App::Undecided | App::Other(_) => None,
         };
-        http.filter(|http| http.begun > 0 || http.exchange().is_some())
+        talk.filter(|talk| talk.begun() > 0 || talk.exchange().is_some())
     }
 
     /// The exchange that was open at the end, else the last one.
     pub fn exchange(&self) -> Option<&Exchange> {
-        self.http().and_then(Http::exchange)
+        self.talk().and_then(Talk::exchange)
     }
 
     /// Whether the client's TCP acknowledged all of a response that is complete.
@@ -462,7 +463,7 @@ impl Stream {
         let stage = match &self.app {
             App::Undecided if self.has_lost_start() => Phase::Unknown,
             App::Undecided => Phase::BeforeRequest,
-            App::Http(http) => http_stage(http),
+            App::Talk(talk) => talk.stage(),
             App::Tls(tls) if tls.plain().is_some() => plain_stage(tls),
             App::Tls(tls) if tls.is_lost() => Phase::Unknown,
             App::Tls(tls) if !tls.established() => Phase::TlsHandshake,
@@ -761,7 +762,7 @@ impl Stream {
         match &self.app {
             App::Tls(tls) => tls.said(),
             App::Other(bursts) => bursts.said,
-            App::Undecided | App::Http(_) => 0,
+            App::Undecided | App::Talk(_) => 0,
         }
     }
 
@@ -781,8 +782,7 @@ impl Stream {
                 *app = recognize(side, bytes, joined_late || at > 0);
             }
             match (&mut *app, side) {
-                (App::Http(http), Side::Client) => http.client(at, piece),
-                (App::Http(http), Side::Server) => http.server(at, piece, unseen),
+                (App::Talk(talk), _) => talk.take(side, at, piece, unseen),
                 (App::Tls(tls), _) => tls.take(side, piece, at < acked),
                 (App::Other(bursts), _) => bursts.add(side, piece.len(), at < acked),
                 // Bytes that the capture lacks do not tell what is spoken.
@@ -884,13 +884,13 @@ impl Stream {
     fn end_if_all_is_there(&mut self) {
         let at = self.server_half().next();
         let fin = self.fins[Side::Server as usize];
-        let http = match &mut self.app {
-            App::Http(http) => Some(&mut **http),
+        let talk = match &mut self.app {
+            App::Talk(talk) => Some(&mut **talk),
             App::Tls(tls) => tls.plain_mut(),
             App::Undecided | App::Other(_) => None,
         };
-        if let (Some(http), true) = (http, fin.is_some_and(|fin| fin.end == at)) {
-            http.server_end(at);
+        if let (Some(talk), true) = (talk, fin.is_some_and(|fin| fin.end == at)) {
+            talk.server_end(at);
         }
     }
 
@@ -1051,48 +1051,29 @@ fn key(side: Side, segment: &Segment<'_>) -> Option<Key> {
 /// Decides by the first payload what is spoken on a connection; `joined_late` if bytes before
 /// it are not in the capture.
 fn recognize(side: Side, payload: &[u8], joined_late: bool) -> App {
-    let from_client = side == Side::Client;
     if joined_late {
         return match tls::continues(payload) {
             true => App::Tls(Box::new(Tls::mid_stream())),
-            false => App::Http(Box::new(Http::mid_stream())),
+            false => App::Talk(Box::new(Talk::mid_stream())),
         };
     }
     if tls::starts(payload) {
-        App::Tls(Box::default())
-    } else if from_client && http::may_start_request(payload)
-        || !from_client && http::starts_response(payload)
-    {
-        App::Http(Box::default())
-    } else {
-        App::Other(Bursts::default())
+        return App::Tls(Box::default());
+    }
+    match Talk::that_begins_with(side, payload) {
+        Some(talk) => App::Talk(Box::new(talk)),
+        None => App::Other(Bursts::default()),
     }
 }
 
 /// A record that has not ended holds something of what comes next.
 fn plain_stage(tls: &Tls) -> Phase {
-    let stage = tls.plain().map_or(Phase::Unknown, http_stage);
+    let stage = tls.plain().map_or(Phase::Unknown, Talk::stage);
     match stage {
         Phase::BeforeRequest | Phase::AfterResponse if tls.is_within_record(Side::Client) => {
             Phase::DuringRequest
         }
         Phase::AwaitingResponse if tls.is_within_record(Side::Server) => Phase::DuringResponse,
         _ => stage,
-    }
-}
-
-fn http_stage(http: &Http) -> Phase {
-    let Some(exchange) = http.exchange() else {
-        return if http.is_lost() { Phase::Unknown } else { Phase::BeforeRequest };
-    };
-    match (exchange.answered, exchange.sent) {
-        _ if http.tunnel || exchange.may_be_whole => Phase::Unknown,
-        (Progress::Lost, _) => Phase::Unknown,
-        (Progress::Complete, _) if http.is_lost() => Phase::Unknown,
-        (Progress::Complete, _) => Phase::AfterResponse,
-        (Progress::Begun, _) => Phase::DuringResponse,
-        (Progress::None, Progress::Complete) => Phase::AwaitingResponse,
-        (Progress::None, Progress::Begun) => Phase::DuringRequest,
-        (Progress::None, Progress::None | Progress::Lost) => Phase::Unknown,
     }
 }

@@ -6,8 +6,8 @@
 //! ends, so nothing here claims that.
 
 use crate::tcp::half::Piece;
-use crate::tcp::http::{self, Http};
 use crate::tcp::stream::Side;
+use crate::tcp::talk::Talk;
 
 /// Content types of records.
 const CHANGE_CIPHER_SPEC: u8 = 20;
@@ -92,7 +92,7 @@ pub struct Tls {
     /// Bytes of records, save alerts.
     said: u64,
     /// The HTTP inside, where the host has the keys.
-    plain: Option<Box<Http>>,
+    plain: Option<Box<Talk>>,
 }
 
 /// Whether the content of a record is of TLS itself: an alert, or handshake messages, of which
@@ -156,24 +156,19 @@ impl Tls {
         if is_of_tls(content) {
             return;
         }
-        let from_start = side == Side::Client && http::may_start_request(content);
         let plain = self.plain.get_or_insert_with(|| {
-            Box::new(if from_start { Http::default() } else { Http::mid_stream() })
+            Box::new(Talk::that_begins_with(side, content).unwrap_or_else(Talk::mid_stream))
         });
-        let (start, piece) = (end - content.len() as i64, Piece::Data(content));
-        match side {
-            Side::Client => plain.client(start, piece),
-            Side::Server => plain.server(start, piece, None),
-        }
+        plain.take(side, end - content.len() as i64, Piece::Data(content), None);
     }
 
     /// The HTTP inside, where the host has the keys.
-    pub fn plain(&self) -> Option<&Http> {
+    pub fn plain(&self) -> Option<&Talk> {
         self.plain.as_deref()
     }
 
     /// As [`Tls::plain`], to tell it where the server closed.
-    pub fn plain_mut(&mut self) -> Option<&mut Http> {
+    pub fn plain_mut(&mut self) -> Option<&mut Talk> {
         self.plain.as_deref_mut()
     }
 

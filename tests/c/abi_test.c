@@ -134,7 +134,8 @@ holds(const uint8_t *text, size_t len, const char *word)
 TEST(shapes_have_no_hidden_padding)
 {
     CHECK(sizeof(rstdiag_address) == 20);
-    CHECK(sizeof(rstdiag_segment) == 4 * 4 + 8 + 2 * 20 + 2 * 4 + 2 * sizeof(void *));
+    CHECK(sizeof(rstdiag_bytes) == sizeof(void *) + 8);
+    CHECK(sizeof(rstdiag_segment) == 4 * 4 + 8 + 2 * 20 + 4 * 4 + 3 * sizeof(void *));
     CHECK(sizeof(rstdiag_frame) == 8);
     CHECK(sizeof(rstdiag_value) == 4 + 4 + 8 + 4 + 4);
     return NULL;
@@ -300,6 +301,21 @@ SESSION_TEST(an_ip_header_that_is_none_is_done_without)
     syn.frame = 2;
     syn.ip_len = 1;
     CHECK(rstdiag_session_feed(session, &syn) == RSTDIAG_OK);
+    return NULL;
+}
+
+SESSION_TEST(decrypted_records_have_to_be_there)
+{
+    packet packet;
+    rstdiag_segment data = segment(&packet, 1, true, ACK, 100, 1, NULL, 0);
+    rstdiag_bytes records[2] = {{NULL, 0}, {(const uint8_t *)"GET / HTTP/1.1\r\n", 16}};
+    data.decrypted_len = 2;
+    CHECK(rstdiag_session_feed(session, &data) == RSTDIAG_E_NULL);
+    data.decrypted = records;
+    CHECK(rstdiag_session_feed(session, &data) == RSTDIAG_OK);
+    records[0].len = 1;
+    data.frame = 2;
+    CHECK(rstdiag_session_feed(session, &data) == RSTDIAG_E_NULL);
     return NULL;
 }
 

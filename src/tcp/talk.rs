@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! A conversation in HTTP, of whichever version.
+
+use crate::tcp::half::Piece;
+use crate::tcp::http::{self, Exchange, Http, Progress};
+use crate::tcp::http2::{self, Http2, PREFACE};
+use crate::tcp::phase::Phase;
+use crate::tcp::stream::Side;
+
+/// A conversation in HTTP.
+#[derive(Clone, Debug)]
+pub enum Talk {
+    /// HTTP/1.x
+    Http(Http),
+    /// HTTP/2
+    Http2(Http2),
+}
+
+impl Talk {
+    /// What is spoken on a connection that begins with these bytes of this side.
+    pub fn that_begins_with(side: Side, bytes: &[u8]) -> Option<Talk> {
+        match side {
+            Side::Client if bytes.starts_with(PREFACE) => Some(Talk::Http2(Http2::default())),
+            Side::Client if http::may_start_request(bytes) => Some(Talk::Http(Http::default())),
+            // Inside TLS 1.2, the server can be the first to speak.
+            Side::Server if http2::is_settings(bytes) => Some(Talk::Http2(Http2::default())),
+            Side::Server if http::starts_response(bytes) => Some(Talk::Http(Http::default())),
+            _ => None,
+        }
+    }
+
+    /// A conversation that the capture joins in the middle: nothing is claimed before a message
+    /// of HTTP/1.x is recognized.
+    pub fn mid_stream() -> Talk {
+        Talk::Http(Http::mid_stream())
+    }
+
+    /// Takes the next piece that a side sent, and its position. `unseen` is where client's
+    /// bytes end that may still come to light.
+    pub fn take(&mut self, side: Side, at: i64, piece: Piece<'_>, unseen: Option<i64>) {
+        match (self, side) {
+            (Talk::Http(http), Side::Client) => http.client(at, piece),
+            (Talk::Http(http), Side::Server) => http.server(at, piece, unseen),
+            (Talk::Http2(http), _) => http.take(side, at, piece),
+        }
+    }
+
+    /// The server sent its FIN here.
+    pub fn server_end(&mut self, at: i64) {
+        if let Talk::Http(http) = self {
+            http.server_end(at);
+        }
+    }
+
+    /// The exchange that is open, else the one that was completed last.
+    pub fn exchange(&self) -> Option<&Exchange> {
+        match self {
+            Talk::Http(http) => http.exchange(),
+            Talk::Http2(http) => http.exchange(),
+        }
+    }
+
+    /// Requests that were begun.
+    pub fn begun(&self) -> u64 {
+        match self {
+            Talk::Http(http) => http.begun,
+            Talk::Http2(http) => http.begun,
+        }
+    }
+
+    /// Responses that are complete.
+    pub fn completed(&self) -> u64 {
+        match self {
+            Talk::Http(http) => http.completed,
+            Talk::Http2(http) => http.completed,
+        }
+    }
+
+    /// What comes now is not followed, or was lost.
+    fn is_lost(&self) -> bool {
+        match self {
+            Talk::Http(http) => http.is_lost(),
+            Talk::Http2(http) => http.is_lost(),
+        }
+    }
+
+    fn is_tunnel(&self) -> bool {
+        matches!(self, Talk::Http(http) if http.tunnel)
+    }
+
+    /// How far the conversation has come.
+    pub fn stage(&self) -> Phase {
+        let Some(exchange) = self.exchange() else {
+            return match self {
+                _ if self.is_lost() => Phase::Unknown,
+                Talk::Http2(http) if http.begun > 0 => Phase::AfterResponse,
+                _ => Phase::BeforeRequest,
+            };
+        };
+        match (exchange.answered, exchange.sent) {
+            _ if self.is_tunnel() || exchange.may_be_whole => Phase::Unknown,
+            (Progress::Lost, _) => Phase::Unknown,
+            (Progress::Complete, _) if self.is_lost() => Phase::Unknown,
+            (Progress::Complete, _) => Phase::AfterResponse,
+            (Progress::Begun, _) => Phase::DuringResponse,
+            (Progress::None, Progress::Complete) => Phase::AwaitingResponse,
+            (Progress::None, Progress::Begun) => Phase::DuringRequest,
+            (Progress::None, Progress::None | Progress::Lost) => Phase::Unknown,
+        }
+    }
+}
