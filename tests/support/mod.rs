@@ -16,7 +16,7 @@ use etherparse::{LaxNetSlice, LaxSlicedPacket, TransportSlice};
 use pcap_file::pcap::PcapReader;
 use pcap_file::DataLink;
 use rstdiag::session::Session;
-use rstdiag::tcp::segment::{Endpoint, Header, Segment};
+use rstdiag::tcp::segment::{slice, Endpoint, Header, Segment};
 use rstdiag::time::CaptureTime;
 
 use builder::{Capture, Frame};
@@ -97,20 +97,12 @@ fn segment<'a>(
         }
         LaxNetSlice::Arp(_) => return None,
     };
-    let src = Endpoint { addr: Some(src), port: tcp.source_port() };
-    let dst = Endpoint { addr: Some(dst), port: tcp.destination_port() };
-    let header = Header {
-        seq: tcp.sequence_number(),
-        ack: tcp.acknowledgment_number(),
-        window: tcp.window_size(),
-        ack_flag: tcp.ack(),
-        syn: tcp.syn(),
-        fin: tcp.fin(),
-        rst: tcp.rst(),
-    };
+    let (src_port, dst_port, header, payload) = slice(tcp.slice())?;
+    let src = Endpoint { addr: Some(src), port: src_port };
+    let dst = Endpoint { addr: Some(dst), port: dst_port };
     let payload_len = ip_payload.checked_sub(tcp.header_slice().len())? as u32;
     // Ethernet pads short frames; the padding is no payload.
-    let payload = &tcp.payload()[..tcp.payload().len().min(payload_len as usize)];
+    let payload = &payload[..payload.len().min(payload_len as usize)];
     let stream = streams.number(src, dst, &header);
     Some(Segment {
         frame,
