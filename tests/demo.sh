@@ -15,9 +15,13 @@ echo
 {
     printf 'frame\tclient\tphase\tby\ttransaction\tline\tscore\tsummary\n'
     tshark -2 -n -r "$sample/sample.pcap" "${options[@]}" \
-        -Y 'rstdiag.reset.frame == frame.number' -T fields "${columns[@]}" 2>/dev/null |
-        awk -F'\t' -v OFS='\t' '{ for (i = 1; i < NF; i++) if ($i == "") $i = "-"; print }'
-} | column -t -s $'\t'
+        -Y 'rstdiag.reset.frame == frame.number' -T fields "${columns[@]}" 2>/dev/null
+} | awk -F'\t' '
+    { for (i = 1; i <= NF; i++) { cell[NR, i] = $i == "" ? "-" : $i
+        if (length(cell[NR, i]) > width[i]) width[i] = length(cell[NR, i]) } }
+    END { for (row = 1; row <= NR; row++) {
+        for (i = 1; i < NF; i++) printf "%-*s  ", width[i], cell[row, i]
+        print cell[row, NF] } }'
 echo
 echo "line: of $sample/error.log; score: 90 and more means that no other stream fits."
 echo "'-' is a reset that nginx never wrote a line about."

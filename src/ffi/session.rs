@@ -352,8 +352,11 @@ pub unsafe extern "C" fn rstdiag_session_error(
 }
 
 /// Name of a status.
+///
+/// # Safety
+/// Nothing is asked of the caller: it is unsafe as all that the header declares.
 #[no_mangle]
-pub extern "C" fn rstdiag_status_name(status: i32) -> *const c_char {
+pub unsafe extern "C" fn rstdiag_status_name(status: i32) -> *const c_char {
     guard::call(c"unknown".as_ptr(), || {
         let name: &'static CStr = match status {
             abi::RSTDIAG_OK => c"RSTDIAG_OK",
@@ -374,7 +377,10 @@ pub extern "C" fn rstdiag_status_name(status: i32) -> *const c_char {
 }
 
 /// Version of the plugin.
+///
+/// # Safety
+/// Nothing is asked of the caller: it is unsafe as all that the header declares.
 #[no_mangle]
-pub extern "C" fn rstdiag_version() -> *const c_char {
+pub unsafe extern "C" fn rstdiag_version() -> *const c_char {
     guard::call(c"unknown".as_ptr(), || abi::RSTDIAG_VERSION.as_ptr().cast())
 }
