@@ -110,6 +110,85 @@ pub enum Sign {
 
 use Sign::*;
 
+impl Sign {
+    /// What is seen, in words that stand alone.
+    pub fn words(self) -> &'static str {
+        match self {
+            ResetByClient => "the first RST bears the client's address",
+            ResetByServer => "the first RST bears the server's address",
+            Is(Form::Active) => "the RST is active: a living socket aborted",
+            Is(Form::Passive) => "the RST is passive: it answers a segment that found no socket",
+            Is(Form::Injected) => "the RST is injected: there is evidence of a third party",
+            Is(Form::Unclear) => "the form of the RST is unclear",
+            Cut(Phase::Handshake) => "the RST cut the handshake",
+            Cut(Phase::TlsHandshake) => "the RST cut the TLS handshake",
+            Cut(Phase::BeforeRequest) => "the RST came before any request",
+            Cut(Phase::DuringRequest) => "the RST cut a request",
+            Cut(Phase::AwaitingResponse) => "the RST came before any byte of the response",
+            Cut(Phase::DuringResponse) => "the RST cut a response",
+            Cut(Phase::AfterResponse) => "the RST came after the complete response",
+            Cut(Phase::Teardown) => "the RST came after a FIN",
+            Cut(Phase::Unknown) => "what the RST cut is not in the capture",
+            Answers(What::Syn) => "the RST answers a SYN",
+            Answers(What::SynAck) => "the RST answers a SYN-ACK",
+            Answers(What::Ack) => "the RST answers an ACK without data",
+            Answers(What::Fin) => "the RST answers a FIN",
+            Answers(What::Data) => "the RST answers data",
+            Answers(What::TlsAlert) => "the RST answers a TLS alert, such as close_notify",
+            Answers(What::Probe) => "the RST answers a keep-alive probe",
+            AnsweredRequest => {
+                "the RST answers a new request, nothing of which the server has acknowledged"
+            }
+            AnsweredHandshake => "the RST answers the ACK that completes the handshake",
+            AnsweredTraffic => "the RST answers data or a keep-alive probe",
+            TtlAsUsual => "the RST has the TTL of its side's other packets",
+            TtlForeign => "the RST has another TTL than its side's other packets",
+            OutOfPlace => {
+                "the RST answers nothing and has a TTL or number that its side would not use, or \
+                 the connection went on after it"
+            }
+            Accepted => "the server accepted the connection",
+            Established => "the handshake is in the capture, and was completed",
+            NothingAsked => "the client never sent a byte",
+            SynAckLate => "the SYN-ACK came a second or more late, or after repeated SYNs",
+            SynAckRepeated => "the server repeated its SYN-ACK after the client's ACK",
+            SynAckRepeatedOften => {
+                "the server repeated its SYN-ACK after the client's ACK, more than once"
+            }
+            StrayAck => "the server answered the SYN with an ACK of other numbers",
+            AfterOwnFin => "the side that reset had sent a FIN before",
+            AfterPeerFin => "the other side had sent a FIN before the RST",
+            AfterSilence => {
+                "the sender of the answered segment had been silent for a second or more"
+            }
+            Unread => "data of the other side may be unread: it spoke last, or had not ended",
+            ProbesUnanswered => {
+                "keep-alive probes of the side that reset stayed without an answer, two or more"
+            }
+            Unheard => "nothing that the client sent was acknowledged",
+            RequestRepeated => {
+                "the client sent its request three times more or oftener, and nothing of it was \
+                 acknowledged"
+            }
+            ManyPorts => "the client went away from more than four ports of this host",
+            CameOften => "the client left this port without a request, more than once",
+            ManyTogether => {
+                "the server reset three connections or more in the same moment, none of which \
+                 it had sent a byte on"
+            }
+            IdleForWholeSeconds => {
+                "the server closed an idle connection after a whole number of seconds"
+            }
+            ClientLeft => "the client closed first, and never had the whole response",
+            Encrypted => "the payload is encrypted",
+            NoReset => "there is no RST",
+            ContinuesAnother => "the answered segment has the numbers of another connection",
+            BadGateway => "the response is a 502 or 504",
+            EndedShort => "the server's FIN came in the middle of a response",
+        }
+    }
+}
+
 /// A row before anything is asked of it.
 const ROW: Row =
     Row { word: "", needs: &[], not: &[], or: None, harmless: false, sentence: "", advice: "" };
