@@ -952,7 +952,7 @@ impl Stream {
                 other.acknowledge(acked);
             }
         }
-        other.cut_at(other.next().max(other.acked()));
+        other.cut_at(other.sent().max(other.acked()));
     }
 
     /// Whether a SYN of this side begins the connection anew: it has reset one that was not
