@@ -14,7 +14,8 @@
 //!
 //! Every case says what `phase`, `stage`, `transaction`, `close`, `severity` and `caveats` are;
 //! one that is not named has to be absent. Of the other fields only what is named is looked
-//! at; `-` means absent. What a case wants follows from the definitions of the public
+//! at; `-` means absent. `form`, `answers` and `cause` need all streams, so they are looked at
+//! when the capture has ended. What a case wants follows from the definitions of the public
 //! interface and from how the script was made, not from what the core says.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -32,6 +33,9 @@ use support::fields;
 /// Fields that every case has to settle.
 const SETTLED: [&str; 6] = ["phase", "stage", "transaction", "close", "severity", "caveats"];
 
+/// Fields about the origin of the reset.
+const ORIGIN: [&str; 3] = ["form", "answers", "cause"];
+
 /// What a case wants.
 fn wanted(case: &Case) -> BTreeMap<&str, &str> {
     let pairs = case.want.split_whitespace();
@@ -47,9 +51,13 @@ fn wanted(case: &Case) -> BTreeMap<&str, &str> {
 /// What the core says otherwise than a case wants; empty if nothing.
 fn complaints(case: &Case, session: &mut Session, when: When) -> String {
     let verdict = session.verdict_of(0, when).expect("a stream");
-    let got = fields::of_stream(&verdict);
+    let mut got = fields::of_stream(&verdict);
+    got.extend(fields::of_origin(&verdict));
     let mut out = String::new();
     for (field, want) in wanted(case) {
+        if when == When::SoFar && ORIGIN.contains(&field) {
+            continue;
+        }
         let got = got.get(field).map_or("-", String::as_str);
         if got != want {
             let _ = writeln!(out, "    {field}: wanted {want}, got {got}");

@@ -70,26 +70,34 @@ pub enum Sign {
     AfterOwnFin,
     /// The other side had sent a FIN.
     AfterPeerFin,
-    /// The segment that is answered brings a new request.
+    /// The segment that is answered brings a new request, which the server has not received.
     AnsweredRequest,
+    /// The segment that is answered is the ACK that completes the handshake.
+    AnsweredHandshake,
+    /// The segment that is answered is data or a keep-alive probe.
+    AnsweredTraffic,
     /// The sender of the segment that is answered had been silent before it.
     AfterSilence,
     /// Data of the other side may be unread: it spoke last, or had not ended.
     Unread,
     /// Keep-alive probes of the side that reset stayed without an answer.
     ProbesUnanswered,
+    /// Nothing that the client sent was acknowledged.
+    Unheard,
     /// The client sent its request again and again, and nothing of it was acknowledged.
     RequestRepeated,
-    /// The same client asked for several ports and went away.
+    /// The same client asked for many ports of one host and went away.
     ManyPorts,
     /// The same client came to the same port and went away, several times.
     CameOften,
-    /// The server reset several connections at the same moment.
+    /// The server reset several connections at the same moment, before it had said a word.
     ManyTogether,
     /// The server closed an idle connection after a whole number of seconds.
     IdleForWholeSeconds,
     /// The client closed before it had the response.
     ClientLeft,
+    /// The payload is encrypted.
+    Encrypted,
     /// There is no RST.
     NoReset,
     /// The answered segment has the numbers of another connection.
@@ -101,6 +109,85 @@ pub enum Sign {
 }
 
 use Sign::*;
+
+impl Sign {
+    /// What is seen, in words that stand alone.
+    pub fn words(self) -> &'static str {
+        match self {
+            ResetByClient => "the first RST bears the client's address",
+            ResetByServer => "the first RST bears the server's address",
+            Is(Form::Active) => "the RST is active: a living socket aborted",
+            Is(Form::Passive) => "the RST is passive: it answers a segment that found no socket",
+            Is(Form::Injected) => "the RST is injected: there is evidence of a third party",
+            Is(Form::Unclear) => "the form of the RST is unclear",
+            Cut(Phase::Handshake) => "the RST cut the handshake",
+            Cut(Phase::TlsHandshake) => "the RST cut the TLS handshake",
+            Cut(Phase::BeforeRequest) => "the RST came before any request",
+            Cut(Phase::DuringRequest) => "the RST cut a request",
+            Cut(Phase::AwaitingResponse) => "the RST came before any byte of the response",
+            Cut(Phase::DuringResponse) => "the RST cut a response",
+            Cut(Phase::AfterResponse) => "the RST came after the complete response",
+            Cut(Phase::Teardown) => "the RST came after a FIN",
+            Cut(Phase::Unknown) => "what the RST cut is not in the capture",
+            Answers(What::Syn) => "the RST answers a SYN",
+            Answers(What::SynAck) => "the RST answers a SYN-ACK",
+            Answers(What::Ack) => "the RST answers an ACK without data",
+            Answers(What::Fin) => "the RST answers a FIN",
+            Answers(What::Data) => "the RST answers data",
+            Answers(What::TlsAlert) => "the RST answers a TLS alert, such as close_notify",
+            Answers(What::Probe) => "the RST answers a keep-alive probe",
+            AnsweredRequest => {
+                "the RST answers a new request, nothing of which the server has acknowledged"
+            }
+            AnsweredHandshake => "the RST answers the ACK that completes the handshake",
+            AnsweredTraffic => "the RST answers data or a keep-alive probe",
+            TtlAsUsual => "the RST has the TTL of its side's other packets",
+            TtlForeign => "the RST has another TTL than its side's other packets",
+            OutOfPlace => {
+                "the RST answers nothing and has a TTL or number that its side would not use, or \
+                 the connection went on after it"
+            }
+            Accepted => "the server accepted the connection",
+            Established => "the handshake is in the capture, and was completed",
+            NothingAsked => "the client never sent a byte",
+            SynAckLate => "the SYN-ACK came a second or more late, or after repeated SYNs",
+            SynAckRepeated => "the server repeated its SYN-ACK after the client's ACK",
+            SynAckRepeatedOften => {
+                "the server repeated its SYN-ACK after the client's ACK, more than once"
+            }
+            StrayAck => "the server answered the SYN with an ACK of other numbers",
+            AfterOwnFin => "the side that reset had sent a FIN before",
+            AfterPeerFin => "the other side had sent a FIN before the RST",
+            AfterSilence => {
+                "the sender of the answered segment had been silent for a second or more"
+            }
+            Unread => "data of the other side may be unread: it spoke last, or had not ended",
+            ProbesUnanswered => {
+                "keep-alive probes of the side that reset stayed without an answer, two or more"
+            }
+            Unheard => "nothing that the client sent was acknowledged",
+            RequestRepeated => {
+                "the client sent its request three times more or oftener, and nothing of it was \
+                 acknowledged"
+            }
+            ManyPorts => "the client went away from more than four ports of this host",
+            CameOften => "the client left this port without a request, more than once",
+            ManyTogether => {
+                "the server reset three connections or more in the same moment, none of which \
+                 it had sent a byte on"
+            }
+            IdleForWholeSeconds => {
+                "the server closed an idle connection after a whole number of seconds"
+            }
+            ClientLeft => "the client closed first, and never had the whole response",
+            Encrypted => "the payload is encrypted",
+            NoReset => "there is no RST",
+            ContinuesAnother => "the answered segment has the numbers of another connection",
+            BadGateway => "the response is a 502 or 504",
+            EndedShort => "the server's FIN came in the middle of a response",
+        }
+    }
+}
 
 /// A row before anything is asked of it.
 const ROW: Row =
@@ -169,7 +256,7 @@ pub static ROWS: &[Row] = &[
     },
     Row {
         word: "accept_queue_overflow",
-        needs: &[ResetByServer, Answers(What::Data), SynAckRepeated, TtlAsUsual],
+        needs: &[ResetByServer, Answers(What::Data), SynAckRepeated, Unheard, TtlAsUsual],
         not: &[AfterOwnFin],
         sentence: "The server's kernel dropped the client's ACK, because the queue of \
                    connections that wait for accept() was full, and gave up in the end.",
@@ -181,7 +268,7 @@ pub static ROWS: &[Row] = &[
     },
     Row {
         word: "accept_queue_overflow",
-        needs: &[ResetByServer, Answers(What::Ack), Cut(Phase::BeforeRequest), TtlAsUsual],
+        needs: &[ResetByServer, AnsweredHandshake, TtlAsUsual],
         not: &[AfterOwnFin, AfterPeerFin],
         sentence:
             "The server's kernel reset the connection as soon as it was established: the \
@@ -194,8 +281,9 @@ pub static ROWS: &[Row] = &[
     },
     Row {
         word: "accept_queue_overflow",
-        needs: &[SynAckRepeatedOften],
+        needs: &[SynAckRepeatedOften, Unheard],
         not: &[ResetByClient, ResetByServer],
+        or: Some("request_dropped"),
         sentence:
             "The server's kernel dropped the client's ACK: the queue of connections that \
                    wait for accept() was full.",
@@ -207,7 +295,7 @@ pub static ROWS: &[Row] = &[
     },
     Row {
         word: "port_reuse",
-        needs: &[ResetByClient, StrayAck, Answers(What::Ack)],
+        needs: &[ResetByClient, Cut(Phase::Handshake), StrayAck, Answers(What::Ack)],
         sentence:
             "The server still held an older connection with the same ports, and answered \
                    the SYN with its old numbers.",
@@ -326,16 +414,28 @@ pub static ROWS: &[Row] = &[
     Row {
         word: "data_after_close",
         needs: &[ResetByServer, Is(Form::Passive), AfterOwnFin, Answers(What::Data)],
-        not: &[AnsweredRequest],
+        not: &[AnsweredRequest, Encrypted],
         sentence: "The client went on sending to a server that had closed already.",
         advice: "The server answered before it had read all, or gave up on the client. Let it \
                  linger (lingering_close always, lingering_timeout).",
         ..ROW
     },
     Row {
+        word: "data_after_close",
+        needs: &[ResetByServer, Is(Form::Passive), AfterOwnFin, Answers(What::Data), Encrypted],
+        or: Some("keepalive_race"),
+        sentence: "The client went on sending to a server that had closed already.",
+        advice:
+            "If the server closes idle connections, make its keep-alive timeout longer than \
+                 the client's; if it closes before it has read all, let it linger \
+                 (lingering_close always).",
+        ..ROW
+    },
+    Row {
         word: "state_lost",
-        needs: &[Answers(What::Data), AfterSilence, TtlForeign],
+        needs: &[AnsweredTraffic, AfterSilence, TtlForeign],
         not: &[AfterOwnFin, AfterPeerFin, OutOfPlace],
+        or: Some("firewall_reject"),
         sentence: "A box between the two had forgotten the idle connection, and reset it when \
                    it was used again.",
         advice: "Send keep-alive probes more often than the box forgets (so_keepalive in \
@@ -344,7 +444,7 @@ pub static ROWS: &[Row] = &[
     },
     Row {
         word: "peer_lost_socket",
-        needs: &[ResetByServer, Answers(What::Data), AfterSilence, TtlAsUsual, Established],
+        needs: &[ResetByServer, AnsweredTraffic, AfterSilence, TtlAsUsual, Established],
         not: &[AfterOwnFin, AfterPeerFin, OutOfPlace, SynAckRepeated],
         sentence: "The host itself no longer knows the connection, though it never closed it.",
         advice: "It was restarted, or its address moved to another machine. See the uptime, \
@@ -353,7 +453,7 @@ pub static ROWS: &[Row] = &[
     },
     Row {
         word: "nat_mismatch",
-        needs: &[Answers(What::Data), ContinuesAnother],
+        needs: &[AnsweredTraffic, ContinuesAnother],
         not: &[Established],
         sentence: "This segment belongs to another connection of the capture; an address \
                    translation missed it, and it met no socket.",
@@ -447,6 +547,10 @@ pub fn find(verdict: &Verdict<'_>, survey: &Survey) -> Option<Cause> {
     Some(Cause { row, evidence })
 }
 
+/// Ports of one host that an honest client may find closed, as when that host is down: who asks
+/// for more looks for what is there.
+const KNOWN_PORTS: usize = 4;
+
 /// What is seen of one stream.
 struct Signs<'a> {
     verdict: &'a Verdict<'a>,
@@ -458,13 +562,26 @@ impl Signs<'_> {
         self.verdict.resets()
     }
 
-    fn trace(&self) -> Option<&Trace> {
+    fn trace(&self) -> &Trace {
         self.verdict.stream().trace()
     }
 
     fn had_fin(&self, side: Side) -> bool {
         let fin = self.verdict.stream().fin(side);
         self.resets().zip(fin).is_some_and(|(resets, fin)| fin.frame <= resets.at.frame)
+    }
+
+    /// The capture lacks a FIN of the side that reset: the segment that its RST answers had
+    /// acknowledged one.
+    fn had_unseen_fin(&self) -> bool {
+        let signs = self.resets().map(|resets| &resets.signs);
+        signs.is_some_and(|s| s.answers.is_some() && !s.ack_flag && s.off == Some(1))
+    }
+
+    /// The handshake is in the capture, and was completed.
+    fn is_established(&self) -> bool {
+        let stream = self.verdict.stream();
+        stream.accepted_at().is_some() && stream.is_established()
     }
 
     fn idle(&self) -> Option<i64> {
@@ -480,8 +597,19 @@ impl Signs<'_> {
         self.survey.ttl(end.addr)
     }
 
-    fn is_foreign(&self) -> Option<bool> {
-        self.resets()?.signs.is_foreign(self.host_ttl())
+    fn hops_off(&self) -> Option<u8> {
+        self.resets()?.signs.hops_off(self.host_ttl())
+    }
+
+    /// The RST answers nothing, and comes from elsewhere than its side.
+    fn is_far_off(&self) -> bool {
+        let host = self.host_ttl();
+        self.resets().is_some_and(|r| r.signs.answers.is_none() && r.signs.is_far_off(host))
+    }
+
+    /// The ports of the server's host that the client went away from.
+    fn probed(&self) -> usize {
+        self.survey.probed(self.verdict.client().addr, self.verdict.server().addr)
     }
 
     fn holds(&self, sign: Sign) -> bool {
@@ -497,31 +625,40 @@ impl Signs<'_> {
             Is(form) => verdict.form() == Some(form),
             Cut(phase) => verdict.phase() == Some(phase),
             Answers(what) => answers.is_some_and(|seen| seen.what == what),
-            TtlAsUsual => self.is_foreign() == Some(false),
-            TtlForeign => self.is_foreign() == Some(true),
+            TtlAsUsual => self.hops_off() == Some(0),
+            TtlForeign => self.hops_off().is_some_and(|hops| hops > 0),
             OutOfPlace => self.resets().is_some_and(|resets| {
                 let signs = &resets.signs;
                 !resets.effective
-                    || signs.answers.is_none() && self.is_foreign() == Some(true)
+                    || self.is_far_off()
                     || signs.answers.is_none()
-                        && !(0..=1).contains(&signs.off)
+                        && signs.is_out_of_order()
                         && signs.habits.ttl.is_some()
             }),
             Accepted => stream.was_accepted(),
-            Established => stream.accepted_at().is_some() && stream.is_established(),
+            Established => self.is_established(),
             NothingAsked => stream.is_unasked(),
             SynAckLate => {
                 let waited = answers.map(|seen| seen.time.since(stream.opened));
-                trace.is_some_and(|trace| trace.syns > 1) || waited.is_some_and(|w| w >= SECOND)
+                trace.syns > 1 || waited.is_some_and(|w| w >= SECOND)
             }
-            SynAckRepeated => trace.is_some_and(|trace| trace.syn_ack_again > 0),
-            SynAckRepeatedOften => trace.is_some_and(|trace| trace.syn_ack_again > 1),
-            StrayAck => trace.is_some_and(|trace| trace.stray_ack.is_some()),
-            AfterOwnFin => self.by().is_some_and(|side| self.had_fin(side)),
+            SynAckRepeated => trace.syn_ack_again > 0,
+            SynAckRepeatedOften => trace.syn_ack_again > 1,
+            StrayAck => trace.stray_ack.is_some(),
+            AfterOwnFin => {
+                self.had_unseen_fin() || self.by().is_some_and(|side| self.had_fin(side))
+            }
             AfterPeerFin => self.by().is_some_and(|side| self.had_fin(side.peer())),
             AnsweredRequest => {
-                let open = stream.exchange().is_some_and(|e| e.answered == Progress::None);
-                open && answers.is_some_and(|seen| seen.what == What::Data)
+                let open = stream.exchange().filter(|e| e.answered == Progress::None);
+                open.is_some_and(|exchange| stream.is_unreceived(exchange))
+                    && answers.is_some_and(|seen| seen.what == What::Data)
+            }
+            AnsweredHandshake => answers.is_some_and(|seen| {
+                seen.what == What::Ack && self.is_established() && seen.time == stream.opened
+            }),
+            AnsweredTraffic => {
+                answers.is_some_and(|seen| matches!(seen.what, What::Data | What::Probe))
             }
             AfterSilence => answers.is_some_and(|seen| seen.silence >= IDLE),
             Unread => self.by().is_some_and(|side| {
@@ -532,16 +669,17 @@ impl Signs<'_> {
                     || side == Side::Server && (unfinished || just_answered)
             }),
             ProbesUnanswered => {
-                trace.is_some_and(|trace| trace.probes.0 > 1 && trace.probes.1 == self.by())
+                // What the capture never shows is not known to be missing.
+                trace.probes.0 > 1 && trace.probes.1 == self.by() && !stream.caveats().one_sided
             }
-            RequestRepeated => {
-                trace.is_some_and(|trace| trace.retransmissions > 2) && stream.is_unheard()
-            }
-            ManyPorts => survey.probed(client) > 2,
+            Unheard => stream.is_unheard() && !stream.caveats().one_sided,
+            RequestRepeated => trace.retransmissions > 2 && self.holds(Unheard),
+            ManyPorts => self.probed() > KNOWN_PORTS,
             CameOften => survey.left(client, server) > 1,
-            ManyTogether => self
-                .resets()
-                .is_some_and(|resets| survey.dropped_together(server, resets.at.time) > 2),
+            ManyTogether => self.resets().is_some_and(|resets| {
+                stream.is_unserved() && survey.dropped_together(server, resets.at.time) > 2
+            }),
+            Encrypted => verdict.caveats().encrypted,
             IdleForWholeSeconds => verdict.closing().is_some_and(|closing| {
                 closing.by == Side::Server
                     && closing.stage == Phase::AfterResponse
@@ -570,7 +708,7 @@ impl Signs<'_> {
         let rst = frame.map(|frame| format!("RST in frame {frame}"));
         Some(match sign {
             Is(form) => format!("{} is {}", rst?, form.word()),
-            Answers(_) | AnsweredRequest => {
+            Answers(_) | AnsweredRequest | AnsweredHandshake | AnsweredTraffic => {
                 let seen = signs?.answers?;
                 let after = duration(resets?.at.time.since(seen.time));
                 format!("{} answers frame {} after {after}", rst?, seen.frame)
@@ -588,39 +726,40 @@ impl Signs<'_> {
             }
             OutOfPlace => {
                 let resets = resets?;
-                match resets.effective {
-                    false => format!("the connection went on after the {}", rst?),
-                    true => format!(
+                match (resets.effective, self.is_far_off()) {
+                    (false, _) => format!("the connection went on after the {}", rst?),
+                    (true, true) => return self.says(TtlForeign),
+                    (true, false) => format!(
                         "{} answers nothing and stands {} bytes off the side's numbers",
-                        rst?, resets.signs.off
+                        rst?, resets.signs.off?
                     ),
                 }
             }
             SynAckLate => {
                 let waited = signs?.answers?.time.since(verdict.opened());
-                format!("SYN-ACK {} after the first of {} SYNs", duration(waited), trace?.syns)
+                let waited = duration(waited);
+                match trace.syns {
+                    0 | 1 => format!("the SYN-ACK came {waited} after the SYN"),
+                    syns => format!("the SYN-ACK came {waited} after the first of {syns} SYNs"),
+                }
             }
             SynAckRepeated | SynAckRepeatedOften => {
-                format!("the SYN-ACK came {} times more after the ACK", trace?.syn_ack_again)
+                format!("the SYN-ACK came {} after the ACK", again(trace.syn_ack_again))
             }
-            StrayAck => format!("frame {} acknowledges something older", trace?.stray_ack?),
+            StrayAck => format!("frame {} acknowledges something older", trace.stray_ack?),
             AfterSilence => {
                 let seen = signs?.answers?;
                 format!("frame {} came after {} of silence", seen.frame, duration(seen.silence))
             }
             ProbesUnanswered => {
-                format!("{} keep-alive probes without an answer", trace?.probes.0)
+                format!("{} keep-alive probes without an answer", trace.probes.0)
             }
+            Unheard => "nothing that the client sent was acknowledged".to_owned(),
             RequestRepeated => format!(
-                "the client sent its data {} times more without an acknowledgment",
-                trace?.retransmissions
+                "the client sent its data {} without an acknowledgment",
+                again(trace.retransmissions)
             ),
-            ManyPorts => {
-                format!(
-                    "the client went away from {} ports",
-                    self.survey.probed(verdict.client())
-                )
-            }
+            ManyPorts => format!("the client went away from {} ports", self.probed()),
             CameOften => format!(
                 "the client left this port {} times without a request",
                 self.survey.left(verdict.client(), verdict.server())
@@ -657,15 +796,17 @@ impl Signs<'_> {
                 }
             }
             AfterOwnFin => {
-                let fin = verdict.stream().fin(self.by()?)?;
-                format!("its sender's FIN in frame {}", fin.frame)
+                match verdict.stream().fin(self.by()?) {
+                    Some(fin) => format!("its sender's FIN in frame {}", fin.frame),
+                    None => "a FIN that the capture lacks was acknowledged".to_owned(),
+                }
             }
             Unread => match verdict.stream().spoke_last() == self.by() {
                 true => format!("the RST came {} after the response", duration(self.idle()?)),
                 false => "the last data came from the other side".to_owned(),
             },
             ResetByClient | ResetByServer | Cut(_) | Accepted | Established | NothingAsked
-            | NoReset | AfterPeerFin => return None,
+            | NoReset | AfterPeerFin | Encrypted => return None,
         })
     }
 
@@ -675,6 +816,14 @@ impl Signs<'_> {
         let request = crate::correlate::events::stream_request(stream);
         let to = self.verdict.closing().map_or(self.verdict.end(), |closing| closing.at.time);
         self.survey.failed_upstream(self.verdict.server().addr, request, stream.opened, to)
+    }
+}
+
+/// How often something came again.
+fn again(times: u8) -> String {
+    match times {
+        1 => "once more".to_owned(),
+        _ => format!("{times} times more"),
     }
 }
 

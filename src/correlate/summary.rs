@@ -157,6 +157,10 @@ fn after_response(verdict: &Verdict<'_>, request: &str, idle: Option<String>) ->
     let Some(exchange) = verdict.exchange() else {
         return format!("{after} the last data of the server");
     };
+    if exchange.answered != Progress::Complete {
+        // What was complete by then is the response before it.
+        return format!("{after} the last complete response, before {request}");
+    }
     let answer = answer(verdict);
     let acknowledged = match verdict.response_acked() {
         Some(true) => ", which the client had acknowledged",

@@ -9,7 +9,7 @@ use crate::correlate::events::stream_request;
 use crate::correlate::fit::Streams;
 use crate::correlate::pace::Pace;
 use crate::tcp::http::Progress;
-use crate::tcp::phase::Phase;
+use crate::tcp::phase::Phase::Handshake;
 use crate::tcp::segment::Endpoint;
 use crate::tcp::stream::{Side, Stream};
 use crate::tcp::trace::Seen;
@@ -27,11 +27,11 @@ pub struct Survey {
     pace: Pace,
     /// TTL or hop limit of each host's packets; `None` where they differ.
     ttls: HashMap<IpAddr, Option<u8>>,
-    /// By client address: the ports whose answer it did not want.
-    probed: HashMap<IpAddr, HashSet<Endpoint>>,
+    /// By the addresses of client and server: the ports whose answer it did not want.
+    probed: HashMap<(IpAddr, Option<IpAddr>), HashSet<u16>>,
     /// By client address and server: how often it left without a request.
     left: HashMap<(IpAddr, Endpoint), u32>,
-    /// By server: when it reset connections with a request that it never answered.
+    /// By server: when it reset connections on which it had not said a word.
     dropped: HashMap<Endpoint, Vec<CaptureTime>>,
     /// By the next numbers of both sides, in either order: connections and their first frames.
     numbers: HashMap<[u32; 2], u32>,
@@ -63,8 +63,8 @@ impl Survey {
     fn add(&mut self, stream: &Stream) {
         let (client, server) = (stream.end(Side::Client), stream.end(Side::Server));
         for (side, end) in [(Side::Client, client), (Side::Server, server)] {
-            let habits = stream.trace().map(|trace| trace.habits[side as usize]);
-            if let (Some(addr), Some(habits)) = (end.addr, habits) {
+            let habits = stream.trace().habits[side as usize];
+            if let Some(addr) = end.addr {
                 self.note_ttl(addr, habits.ttl, habits.ttl_varies);
             }
         }
@@ -73,17 +73,16 @@ impl Survey {
             self.numbers.insert([theirs, ours], stream.first_frame);
         }
         let Some(asker) = client.addr else { return };
-        if stream.is_unasked() && stream.resets().is_some_and(|r| r.by == Side::Client) {
+        let went = stream.is_unasked() && stream.resets().is_some_and(|r| r.by == Side::Client);
+        if went {
             *self.left.entry((asker, server)).or_default() += 1;
-            self.probed.entry(asker).or_default().insert(server);
         }
-        if stream.is_unasked() && stream.was_refused() {
-            self.probed.entry(asker).or_default().insert(server);
+        if went || stream.is_unasked() && stream.was_refused() {
+            self.probed.entry((asker, server.addr)).or_default().insert(server.port);
         }
-        if let Some(resets) = stream.resets().filter(|r| r.by == Side::Server) {
-            if matches!(resets.phase, Phase::AwaitingResponse | Phase::BeforeRequest) {
-                self.dropped.entry(server).or_default().push(resets.at.time);
-            }
+        let dropped = stream.resets().filter(|r| r.by == Side::Server && r.phase != Handshake);
+        if let Some(resets) = dropped.filter(|_| stream.is_unserved()) {
+            self.dropped.entry(server).or_default().push(resets.at.time);
         }
         if let Some(end) = unanswered(stream) {
             let key = (asker, stream_request(stream));
@@ -104,9 +103,9 @@ impl Survey {
         self.ttls.get(&host?).copied().flatten()
     }
 
-    /// Ports that this client knocked at and went away from.
-    pub fn probed(&self, client: Endpoint) -> usize {
-        client.addr.and_then(|addr| self.probed.get(&addr)).map_or(0, HashSet::len)
+    /// Ports of one host that this client knocked at and went away from.
+    pub fn probed(&self, client: Option<IpAddr>, host: Option<IpAddr>) -> usize {
+        client.and_then(|client| self.probed.get(&(client, host))).map_or(0, HashSet::len)
     }
 
     /// How often this client came to this server and left without a request.
@@ -137,12 +136,12 @@ impl Survey {
         from: CaptureTime,
         to: CaptureTime,
     ) -> Option<u32> {
-        let asked = self.failed.get(&(host?, request));
-        let refused = self.failed.get(&(host?, None));
-        let ends = asked.into_iter().chain(refused).flatten();
-        ends.filter(|(end, _)| *end >= from && *end <= to.plus(SECOND / 100))
-            .map(|&(_, frame)| frame)
-            .next()
+        let to = to.plus(SECOND / 100);
+        [request, None].into_iter().find_map(|request| {
+            let ends = self.failed.get(&(host?, request))?;
+            let first = ends.get(ends.partition_point(|(end, _)| *end < from))?;
+            (first.0 <= to).then_some(first.1)
+        })
     }
 }
 

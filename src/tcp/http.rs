@@ -45,6 +45,8 @@ pub struct Exchange {
     pub answered: Progress,
     /// Status code of the final response.
     pub status: Option<u16>,
+    /// Position of the request's first byte.
+    pub request_start: i64,
     /// Position of the response's first byte.
     pub response_start: i64,
     /// Position behind the response's last byte, as far as its framing promises one.
@@ -305,10 +307,12 @@ impl Http {
         }
         if let Some(exchange) = self.answered_before(at) {
             (exchange.serial, exchange.sent) = (serial, Progress::Begun);
+            exchange.request_start = at;
         } else if self.open.len() < limits::PIPELINED {
             self.open.push_back(Exchange {
                 serial,
                 sent: Progress::Begun,
+                request_start: at,
                 ..Exchange::default()
             });
         }

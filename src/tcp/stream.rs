@@ -239,8 +239,8 @@ pub struct Stream {
     resets: Option<Box<Resets>>,
     given_up: Option<Box<GivenUp>>,
     late_patience: u8,
-    /// What led up to here; `None` once nothing can follow any more.
-    trace: Option<Box<Trace>>,
+    /// What led up to here.
+    trace: Box<Trace>,
     /// Of each side's last segment.
     last_key: [Option<Key>; 2],
     last_side: Option<Side>,
@@ -286,7 +286,7 @@ impl Stream {
             resets: None,
             given_up: None,
             late_patience: LATE_PATIENCE,
-            trace: Some(Box::default()),
+            trace: Box::default(),
             last_key: [None; 2],
             last_side: None,
             copies: false,
@@ -327,6 +327,17 @@ impl Stream {
         half.sent() > 0 && half.acked() <= 0
     }
 
+    /// Nothing of a request was acknowledged: the server may never have seen it.
+    pub fn is_unreceived(&self, exchange: &Exchange) -> bool {
+        self.client_half().acked_data() <= exchange.request_start
+    }
+
+    /// The server has certainly sent nothing but its handshake.
+    pub fn is_unserved(&self) -> bool {
+        let half = self.server_half();
+        !self.mid_stream() && half.sent() == 0 && !half.lacks_acked()
+    }
+
     /// The sequence numbers that client and server would go on with.
     pub fn next_seqs(&self) -> Option<[u32; 2]> {
         Some([self.client_half().next_seq()?, self.server_half().next_seq()?])
@@ -338,8 +349,8 @@ impl Stream {
     }
 
     /// What led up to the end.
-    pub fn trace(&self) -> Option<&Trace> {
-        self.trace.as_deref()
+    pub fn trace(&self) -> &Trace {
+        &self.trace
     }
 
     /// The first FIN of a side.
@@ -536,8 +547,8 @@ impl Stream {
         self.handshake(side, segment);
         self.acknowledge(side, segment);
         let fresh = self.payload(side, segment);
-        if let Some(trace) = self.trace.as_mut().filter(|_| !copy) {
-            trace.note(side, segment, Place { off, fresh, established });
+        if !copy {
+            self.trace.note(side, segment, Place { off, fresh, established });
         }
         self.revive_if_alive();
         if segment.tcp.fin && self.fins[side as usize].is_none() {
@@ -545,6 +556,9 @@ impl Stream {
                 None => self.finish(side, segment),
                 Some(_) => self.finish_behind_reset(side, segment),
             }
+        }
+        if [Side::Client, Side::Server].into_iter().all(|side| self.acks_fin(side)) {
+            self.trace.rest();
         }
     }
 
@@ -581,6 +595,7 @@ impl Stream {
         self.last_key.reverse();
         self.last_side = self.last_side.map(Side::peer);
         self.last_speaker = self.last_speaker.map(Side::peer);
+        self.trace.turn_round();
         if let Some(closing) = &mut self.closing {
             closing.by = closing.by.peer();
             closing.seen.reverse();
@@ -909,9 +924,8 @@ impl Stream {
             (count, keys) = (resets.count, resets.keys);
         }
         let half = &self.halves[side as usize];
-        let off = half.position(segment.tcp.seq) - half.next();
-        let trace = self.trace.get_or_insert_default();
-        let signs = trace.signs(side, segment, off);
+        let off = half.started().then(|| half.position(segment.tcp.seq) - half.next());
+        let signs = self.trace.signs(side, segment, off);
         // A server that acknowledges data has completed the handshake.
         let stage = self.stage(segment.time);
         let is_past = side == Side::Server && self.syn_ack && self.acks_data(segment);
@@ -950,7 +964,7 @@ impl Stream {
                 other.acknowledge(acked);
             }
         }
-        other.cut_at(other.next().max(other.acked()));
+        other.cut_at(other.sent().max(other.acked()));
     }
 
     /// Whether a SYN of this side begins the connection anew: it has reset one that was not

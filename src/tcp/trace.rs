@@ -12,9 +12,17 @@ use crate::time::{CaptureTime, SECOND};
 /// yet all that a closed socket is sent at once look the same to it.
 const RECENT: usize = 6;
 
-/// Nanoseconds within which a host answers a segment that finds no socket: at once, and a round
-/// trip later where the capture was taken at the other end.
+/// Nanoseconds within which a host answers a segment that finds no socket, where no other answer
+/// of it tells how far away it is.
 const ANSWERED_WITHIN: i64 = 2 * SECOND;
+
+/// Nanoseconds by which such an answer may be slower than the quickest of the same side: no
+/// process has to wake for it, but queues on the way fill and empty.
+const JITTER: i64 = SECOND / 5;
+
+/// Hops by which packets of one host may differ when routes change (a box that gives other
+/// answers than the host is found by one; one that answers nothing, by more).
+const NEAR: u8 = 2;
 
 /// How a RST came about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +103,8 @@ pub struct Habits {
     pub ttl_varies: bool,
     /// Its frames, one of them.
     pub frame: u32,
+    /// Nanoseconds in which it followed a segment of the other side, at the least.
+    quickest: Option<i64>,
 }
 
 impl Habits {
@@ -111,8 +121,7 @@ impl Habits {
 /// The last segments of a stream, and what each side's have in common.
 #[derive(Clone, Debug, Default)]
 pub struct Trace {
-    recent: [Option<Seen>; RECENT],
-    next: u8,
+    recent: Vec<Seen>,
     /// By [`Side`].
     pub habits: [Habits; 2],
     last: [Option<CaptureTime>; 2],
@@ -133,8 +142,8 @@ pub struct Trace {
 pub struct ResetSigns {
     /// It acknowledges something.
     pub ack_flag: bool,
-    /// Its sequence number stands this far from the next one of its side.
-    pub off: i64,
+    /// Its sequence number stands this far from the next one of its side, if that is known.
+    pub off: Option<i64>,
     /// Its window.
     pub window: u16,
     /// Its TTL or hop limit.
@@ -143,8 +152,6 @@ pub struct ResetSigns {
     pub habits: Habits,
     /// The segment of the peer that its numbers answer.
     pub answers: Option<Seen>,
-    /// The last segment before it.
-    pub before: Option<Seen>,
 }
 
 /// What is seen of a segment's place in its direction.
@@ -159,9 +166,31 @@ pub struct Place {
 }
 
 impl Trace {
+    /// What was taken for one side was the other one.
+    pub fn turn_round(&mut self) {
+        self.habits.reverse();
+        self.last.reverse();
+        self.probes.1 = self.probes.1.map(Side::peer);
+        for seen in &mut self.recent {
+            seen.side = seen.side.peer();
+        }
+    }
+
+    /// The connection is closed: what led up to that explains nothing any more, save the last
+    /// segment, which a RST may still answer.
+    pub fn rest(&mut self) {
+        self.recent.drain(..self.recent.len().saturating_sub(1));
+        self.recent.shrink_to_fit();
+    }
+
     /// Notes a segment that is no RST.
     pub fn note(&mut self, side: Side, segment: &Segment<'_>, place: Place) {
-        self.habits[side as usize].note(segment);
+        let habits = &mut self.habits[side as usize];
+        habits.note(segment);
+        if let Some(before) = self.recent.last().filter(|before| before.side != side) {
+            let took = segment.time.since(before.time);
+            habits.quickest = Some(habits.quickest.map_or(took, |known| known.min(took)));
+        }
         let tcp = &segment.tcp;
         let what = what(segment, place);
         match (side, what) {
@@ -188,7 +217,10 @@ impl Trace {
             };
         }
         let last = self.last[side as usize].replace(segment.time);
-        self.recent[usize::from(self.next)] = Some(Seen {
+        if self.recent.len() == RECENT {
+            self.recent.remove(0);
+        }
+        self.recent.push(Seen {
             frame: segment.frame,
             time: segment.time,
             side,
@@ -201,21 +233,20 @@ impl Trace {
                 .wrapping_add(u32::from(tcp.syn) + u32::from(tcp.fin)),
             ack: tcp.ack_flag.then_some(tcp.ack),
         });
-        self.next = (self.next + 1) % RECENT as u8;
     }
 
     /// What the last segments tell about a RST of this side.
-    pub fn signs(&self, side: Side, segment: &Segment<'_>, off: i64) -> ResetSigns {
+    pub fn signs(&self, side: Side, segment: &Segment<'_>, off: Option<i64>) -> ResetSigns {
         let tcp = &segment.tcp;
-        let mut before: Vec<Seen> = self.recent.iter().flatten().copied().collect();
-        before.sort_by_key(|seen| seen.frame);
+        let habits = self.habits[side as usize];
+        let within = habits.quickest.map_or(ANSWERED_WITHIN, |quickest| quickest + JITTER);
         // An answer bears the numbers of what it answers (RFC 9293, section 3.5.2): without
         // an ACK the sequence number that it asks for, with one the end of what it brought.
         // Some living sockets abort without an ACK, too, with a window or long after.
         let answered = |seen: &&Seen| {
             seen.side != side
                 && tcp.window == 0
-                && segment.time.since(seen.time) <= ANSWERED_WITHIN
+                && segment.time.since(seen.time) <= within
                 && match (seen.ack, tcp.ack_flag) {
                     (Some(ack), false) => ack == tcp.seq && tcp.ack == 0,
                     (None, true) => tcp.seq == 0 && seen.seq_end == tcp.ack,
@@ -227,9 +258,8 @@ impl Trace {
             off,
             window: tcp.window,
             ttl: segment.ttl,
-            habits: self.habits[side as usize],
-            answers: before.iter().rev().find(answered).copied(),
-            before: before.last().copied(),
+            habits,
+            answers: self.recent.iter().rev().find(answered).copied(),
         }
     }
 }
@@ -247,12 +277,14 @@ fn what(segment: &Segment<'_>, place: Place) -> What {
     }
 }
 
-/// One record of type alert, encrypted or not, and nothing else.
+/// One record of type alert, encrypted or not, and nothing else. TLS 1.3 hides the type, but
+/// not the length: an alert's two bytes, its type and an authentication tag of 16.
 fn is_tls_alert(payload: &[u8], payload_len: u32) -> bool {
     match payload {
         [21, 3, _, high, low, ..] => {
             u32::from(u16::from_be_bytes([*high, *low])) + 5 == payload_len
         }
+        [23, 3, 3, 0, 19, ..] => payload_len == 24,
         _ => false,
     }
 }
@@ -261,11 +293,26 @@ fn is_tls_alert(payload: &[u8], payload_len: u32) -> bool {
 pub const IDLE: i64 = SECOND;
 
 impl ResetSigns {
-    /// Whether its TTL differs from those of its side's other packets, which are all the same.
-    /// `host` is what other connections tell of the host, where this one tells nothing.
-    pub fn is_foreign(&self, host: Option<u8>) -> Option<bool> {
+    /// By how many hops its TTL differs from those of its side's other packets, which are all
+    /// the same. `host` is what other connections tell of the host, where this one tells nothing.
+    pub fn hops_off(&self, host: Option<u8>) -> Option<u8> {
         let known = self.habits.ttl.or(host).filter(|_| !self.habits.ttl_varies)?;
-        Some(known != self.ttl?)
+        Some(known.abs_diff(self.ttl?))
+    }
+
+    /// Whether it comes from elsewhere than its side's other packets, whatever the routes do.
+    pub fn is_far_off(&self, host: Option<u8>) -> bool {
+        self.hops_off(host).is_some_and(|hops| hops > NEAR)
+    }
+
+    /// Its number is the one that its side goes on with, before or behind a FIN.
+    fn is_next(&self) -> bool {
+        self.off.is_some_and(|off| (0..=1).contains(&off))
+    }
+
+    /// Its number is none that its side would use.
+    pub fn is_out_of_order(&self) -> bool {
+        self.off.is_some() && !self.is_next()
     }
 
     /// How the RST came about. `ignored` if the connection went on after it.
@@ -273,9 +320,12 @@ impl ResetSigns {
         // What answers a segment is an answer, whoever gives it in the peer's name.
         if self.answers.is_some() {
             Form::Passive
-        } else if ignored || self.is_foreign(host) == Some(true) {
+        } else if ignored || self.is_far_off(host) {
             Form::Injected
-        } else if self.ack_flag && (0..=1).contains(&self.off) {
+        } else if self.ack_flag
+            && self.is_next()
+            && matches!(self.hops_off(host), None | Some(0))
+        {
             Form::Active
         } else {
             Form::Unclear

@@ -23,7 +23,7 @@
 //! | `seq=7` `seq=-1` | sequence number as Wireshark shows it, or relative to the next one |
 //! | `ack=7` `ack=-1` | the same for the acknowledgment number |
 //! | `again` `again=2` | what this side sent last (or before that) once more, with a new id |
-//! | `win=0` `id=0` | fields of the headers |
+//! | `win=0` `id=0` `ttl=64` | fields of the headers |
 //! | `passive` | `id=0 win=0`: how Linux answers where there is no socket |
 //! | `+0.5` | seconds since the line before |
 //! | `lost` | in the capture, but never arrives |
@@ -214,6 +214,7 @@ struct Line {
     again: Option<usize>,
     window: Option<u16>,
     id: Option<u16>,
+    ttl: Option<u8>,
     after: Option<i64>,
     lost: bool,
     drop: bool,
@@ -237,6 +238,7 @@ impl Line {
                 ("ack", n) => line.ack = Number::parse(n),
                 ("win", n) => line.window = Some(n.parse().expect("a window")),
                 ("id", n) => line.id = Some(n.parse().expect("an identification")),
+                ("ttl", n) => line.ttl = Some(n.parse().expect("a time to live")),
                 ("late", n) => line.late = n.parse().expect("a number of frames"),
                 _ if word.starts_with('+') => {
                     let seconds: f64 = word.parse().expect("seconds");
@@ -356,7 +358,8 @@ impl Player {
             }
         }
         if !line.drop {
-            let bytes = frame(&self.addresses, side, header, id, &line.payload);
+            let hops = (id, line.ttl.unwrap_or(64));
+            let bytes = frame(&self.addresses, side, header, hops, &line.payload);
             let wire_len = bytes.len();
             let kept = bytes[..wire_len.min(self.snaplen)].to_vec();
             let frame = Frame { time: self.now, bytes: kept, wire_len };
@@ -402,13 +405,13 @@ fn frame(
     ends: &[SocketAddr; 2],
     side: usize,
     tcp: TcpHeader,
-    id: u16,
+    (id, ttl): (u16, u8),
     payload: &[u8],
 ) -> Vec<u8> {
     let mac = |side: usize| [2, 0, 0, 0, 0, side as u8 + 1];
     let ip = match (ends[side].ip(), ends[1 - side].ip()) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => {
-            let mut header = Ipv4Header::new(0, 64, IpNumber::TCP, src.octets(), dst.octets())
+            let mut header = Ipv4Header::new(0, ttl, IpNumber::TCP, src.octets(), dst.octets())
                 .expect("an IPv4 header");
             header.identification = id;
             header.dont_fragment = true;
@@ -416,7 +419,7 @@ fn frame(
         }
         (IpAddr::V6(src), IpAddr::V6(dst)) => {
             let header = Ipv6Header {
-                hop_limit: 64,
+                hop_limit: ttl,
                 next_header: IpNumber::TCP,
                 source: src.octets(),
                 destination: dst.octets(),

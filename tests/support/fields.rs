@@ -5,6 +5,15 @@ use std::collections::BTreeMap;
 
 use rstdiag::correlate::verdict::Verdict;
 
+/// What is said of the reset's origin once all streams are known, as in [`of_stream`].
+pub fn of_origin(verdict: &Verdict<'_>) -> BTreeMap<&'static str, String> {
+    let form = verdict.form().map(|form| form.word().to_owned());
+    let cause = verdict.cause().map(|cause| cause.row.word.to_owned());
+    let answers = verdict.answers().map(|frame| frame.to_string());
+    let all = [("form", form), ("cause", cause), ("answers", answers)];
+    all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+}
+
 /// Fields that say something about the stream itself, by name without `rstdiag.`; what is
 /// absent is left out. A caveat that does not hold is absent, too.
 pub fn of_stream(verdict: &Verdict<'_>) -> BTreeMap<&'static str, String> {
