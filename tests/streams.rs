@@ -21,7 +21,6 @@
 
 mod support;
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use rstdiag::session::{Session, When};
@@ -29,27 +28,12 @@ use support::builder::{Capture, Talk};
 use support::cases::{self, Case};
 use support::fields;
 
-/// Fields that every case has to settle.
-const SETTLED: [&str; 6] = ["phase", "stage", "transaction", "close", "severity", "caveats"];
-
-/// What a case wants.
-fn wanted(case: &Case) -> BTreeMap<&str, &str> {
-    let pairs = case.want.split_whitespace();
-    let mut want: BTreeMap<_, _> = pairs
-        .map(|pair| pair.split_once('=').unwrap_or_else(|| panic!("{pair}: no value")))
-        .collect();
-    for field in SETTLED {
-        want.entry(field).or_insert("-");
-    }
-    want
-}
-
 /// What the core says otherwise than a case wants; empty if nothing.
 fn complaints(case: &Case, session: &mut Session, when: When) -> String {
     let verdict = session.verdict_of(0, when).expect("a stream");
     let got = fields::of_stream(&verdict);
     let mut out = String::new();
-    for (field, want) in wanted(case) {
+    for (field, want) in case.wanted() {
         let got = got.get(field).map_or("-", String::as_str);
         if got != want {
             let _ = writeln!(out, "    {field}: wanted {want}, got {got}");
@@ -112,10 +96,8 @@ fn sequence_numbers_may_wrap_anywhere() {
 /// Without identifications copies can't be told apart from retransmissions.
 #[test]
 fn the_version_of_ip_does_not_matter() {
-    let copies =
-        |case: &Case| ["dup", "doubled", "id="].iter().any(|word| case.script.contains(word));
     let named = |case: &Case| case.want.contains("client=");
-    check("over IPv6", |case| !copies(case) && !named(case), &[Talk::default().over_v6()]);
+    check("over IPv6", |case| !case.has_copies() && !named(case), &[Talk::default().over_v6()]);
 }
 
 /// Nothing but the segments counts: not how often somebody asked, nor that the end was told.

@@ -31,6 +31,7 @@ pub mod found;
 pub mod host;
 #[cfg(feature = "wireshark")]
 pub mod truth;
+pub mod wrap;
 
 /// Feeds a pcap file to a session.
 pub fn replay(session: &mut Session, path: &Path) {
