@@ -242,6 +242,8 @@ pub struct Stream {
     trace: Option<Box<Trace>>,
     /// Of each side's last segment.
     last_key: [Option<Key>; 2],
+    /// Of each side's last SYN.
+    syn_key: [Option<Key>; 2],
     last_side: Option<Side>,
     /// The capture holds segments twice.
     copies: bool,
@@ -287,6 +289,7 @@ impl Stream {
             late_patience: LATE_PATIENCE,
             trace: Some(Box::default()),
             last_key: [None; 2],
+            syn_key: [None; 2],
             last_side: None,
             copies: false,
             bad_order: false,
@@ -520,7 +523,7 @@ impl Stream {
         if segment.tcp.rst {
             return self.reset(side, segment, copy);
         }
-        if segment.tcp.syn && !copy && self.is_reborn(side) {
+        if segment.tcp.syn && self.is_new_syn(side, segment) && !copy && self.is_reborn(side) {
             self.revive();
             self.halves = Default::default();
         }
@@ -609,6 +612,14 @@ impl Stream {
         let counted = key.1 != 0;
         self.copies |= same && counted;
         same && (counted || self.copies && last_side == Some(side))
+    }
+
+    /// Whether this SYN is not the one before it once more, which a copy can be that stands
+    /// behind other segments.
+    fn is_new_syn(&mut self, side: Side, segment: &Segment<'_>) -> bool {
+        let key = key(side, segment).filter(|key| key.1 != 0);
+        let last = std::mem::replace(&mut self.syn_key[side as usize], key);
+        key.is_none() || last != key
     }
 
     fn handshake(&mut self, side: Side, segment: &Segment<'_>) {
