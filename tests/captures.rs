@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 mod support;
@@ -19,7 +19,7 @@ use pcap_file::DataLink;
 use support::builder::{self, Capture, Frame, Talk};
 use support::cases::{self, Case};
 use support::found::{rows, Found};
-use support::host::{open_up, readable_dir};
+use support::host::{host, open_up, readable_dir};
 use support::wrap::{self, Wrapping};
 
 fn file(name: &str) -> PathBuf {
@@ -370,5 +370,127 @@ fn a_capture_that_is_cut_later_never_lies() {
             }
         }
         assert!(wrong.is_empty(), "snaplen {snaplen}\n{wrong}");
+    }
+}
+
+/// A capture that comes through a pipe is read once.
+#[test]
+fn a_capture_may_come_through_a_pipe() {
+    let (path, ..) = plain(4);
+    let args = ["-n", "-T", "fields", "-e", "rstdiag.phase", "-e", "rstdiag.reset.frame"];
+    let (want, _) = host().tshark(&[&["-r", path.to_str().unwrap()], &args[..]].concat());
+    let piped = host()
+        .command("tshark", &[&["-r", "-"], &args[..]].concat(), true)
+        .stdin(std::fs::File::open(&path).unwrap())
+        .stdout(Stdio::piped())
+        .output()
+        .unwrap();
+    assert!(want.contains("after_response"));
+    assert_eq!(String::from_utf8_lossy(&piped.stdout), want);
+}
+
+/// The frames of a talk, with errors of a router behind each of them that quote it.
+fn with_errors(talk: &Talk, script: &str, error: impl Fn(&Frame) -> Frame) -> Vec<Frame> {
+    let frames = Capture::of(talk, script).frames();
+    frames.iter().flat_map(|frame| [frame.clone(), error(frame)]).collect()
+}
+
+const EXCHANGE: &str = "open\nc GET:/a\ns 200:10 x*10\nc .\nc R.";
+
+/// What is shown of frames of Ethernet: stream and frame of each item of the plugin's.
+fn shown(name: &str, frames: &[Frame], more: &[&str]) -> Vec<[Vec<String>; 5]> {
+    let path = file(&format!("{name}.pcap"));
+    builder::write(&path, frames);
+    open_up(path.parent().unwrap());
+    let fields = [
+        "frame.number",
+        "tcp.stream",
+        "rstdiag.phase",
+        "rstdiag.reset.frame",
+        "rstdiag.request",
+    ];
+    let rows = host().fields(&path, &[], &[&["-2"], more].concat(), &fields);
+    rows.into_iter().map(|row| row.try_into().unwrap()).collect()
+}
+
+/// A TCP header that an ICMP error quotes is no segment, not even where it is a RST.
+#[test]
+fn quoted_headers_are_no_segments() {
+    let v6 = Talk::default().over_v6();
+    let v4 = Talk::default();
+    let captures = [
+        ("ICMP, 8 bytes", with_errors(&v4, EXCHANGE, |frame| wrap::unreachable(frame, 8))),
+        ("ICMP, a header", with_errors(&v4, EXCHANGE, |frame| wrap::unreachable(frame, 20))),
+        ("ICMP, all", with_errors(&v4, EXCHANGE, |frame| wrap::unreachable(frame, 9999))),
+        ("ICMPv6", with_errors(&v6, EXCHANGE, wrap::unreachable_v6)),
+    ];
+    for (name, frames) in captures {
+        for row in shown("icmp", &frames, &[]) {
+            let [frame, _, phase, reset, request] = row;
+            let frame: usize = frame[0].parse().unwrap();
+            let none: Vec<String> = Vec::new();
+            // Frames of an error stand behind those that it quotes, and show nothing.
+            let want = match frame % 2 {
+                0 => [none.clone(), none.clone(), none],
+                _ => [vec!["after_response".into()], vec!["13".into()], vec!["GET /a".into()]],
+            };
+            assert_eq!([phase, reset, request], want, "{name}, frame {frame}");
+        }
+    }
+    // Nor do they make a stream: only the errors are in the capture.
+    let mut errors = with_errors(&v4, EXCHANGE, |frame| wrap::unreachable(frame, 9999));
+    errors = errors.into_iter().skip(1).step_by(2).collect();
+    for [frame, _, phase, ..] in shown("errors", &errors, &[]) {
+        assert!(phase.is_empty(), "frame {frame:?}");
+    }
+}
+
+/// Addresses and ports that are used again make a new stream.
+#[test]
+fn a_second_connection_of_the_same_ports_is_another_stream() {
+    let first = Talk::default();
+    let second = Talk { start: first.start + 5_000_000_000, isn: [7, 8], ..first.clone() };
+    let mut capture = Capture::of(&first, EXCHANGE);
+    capture.play(&second, "open\nc GET:/b\ns R.");
+    for [frame, stream, phase, reset, request] in shown("reused", &capture.frames(), &[]) {
+        let first = frame[0].parse::<u32>().unwrap() <= 7;
+        let want = match first {
+            true => ["0", "after_response", "7", "GET /a"],
+            false => ["1", "awaiting_response", "12", "GET /b"],
+        };
+        let got = [stream, phase, reset, request].concat();
+        assert_eq!(got, want, "frame {frame:?}");
+    }
+}
+
+/// Two TCP headers in one frame: a remote capture (RPCAP) that carries a connection within its
+/// own. Each has its own subtree, and neither's RST is the other's.
+#[test]
+fn a_connection_within_a_connection_has_its_own_verdict() {
+    let inner = Capture::of(&Talk::between("10.7.0.1:41000", "10.7.0.2:80"), EXCHANGE).frames();
+    let mut script = "open\n".to_owned();
+    for (number, frame) in (1u32..).zip(&inner) {
+        let length = frame.bytes.len() as u32;
+        // Header: version, packet, value, length. Then seconds, microseconds, two lengths, number.
+        let head = [[0, 7, 0, 0], (length + 20).to_be_bytes()];
+        let packet = [1, 0, length, length, number].map(u32::to_be_bytes);
+        let bytes = [head.as_flattened(), packet.as_flattened(), &frame.bytes].concat();
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let _ = writeln!(script, "s hex:{hex}\nc .");
+    }
+    script += "c F.\ns F.\nc .\n";
+    let outer =
+        Capture::of(&Talk::between("10.8.0.1:42000", "10.8.0.2:2002"), &script).frames();
+    let rows = shown(
+        "rpcap",
+        &outer,
+        &["-o", "rpcap.linktype:1", "-Y", "tcp.stream==1"],
+    );
+    assert_eq!(rows.len(), inner.len());
+    for [frame, stream, phase, reset, request] in rows {
+        // Only the inner one was reset, and its RST rides on the last of these frames.
+        let last = (3 + 2 * inner.len() - 1).to_string();
+        let got = [stream, phase, reset, request].concat();
+        assert_eq!(got, ["0", "1", "after_response", &last, "GET /a"], "frame {frame:?}");
     }
 }

@@ -6,7 +6,7 @@
 //! the conclusions.
 
 use crate::limits;
-use crate::tcp::half::{Half, Piece};
+use crate::tcp::half::{self, Half, Piece};
 use crate::tcp::http::{self, Exchange, Http, Progress};
 use crate::tcp::phase::Phase;
 use crate::tcp::segment::{Endpoint, Segment};
@@ -135,6 +135,15 @@ pub struct Resets {
     bad_order: bool,
     /// Keys of RSTs, to know copies of them by.
     keys: [Option<Key>; RESET_KEYS],
+}
+
+impl Resets {
+    /// A RST of this side without identification, which answers, is from now on a new one.
+    fn expect_answer(&mut self, side: Side) {
+        for key in &mut self.keys {
+            *key = key.filter(|key| key.0 != side || key.1 != 0);
+        }
+    }
 }
 
 /// Side, identification, sequence and acknowledgment number: the same in a copy.
@@ -523,6 +532,9 @@ impl Stream {
         if segment.tcp.rst {
             return self.reset(side, segment, copy);
         }
+        if let Some(resets) = &mut self.resets {
+            resets.expect_answer(side.peer());
+        }
         if segment.tcp.syn && self.is_new_syn(side, segment) && !copy && self.is_reborn(side) {
             self.revive();
             self.halves = Default::default();
@@ -894,11 +906,12 @@ impl Stream {
     }
 
     fn reset(&mut self, side: Side, segment: &Segment<'_>, copy: bool) {
-        let key = key(side, segment).filter(|key| key.1 != 0);
+        let key = key(side, segment);
         let mut count = 1;
         let mut keys = [key, None, None, None];
         if let Some(resets) = &mut self.resets {
-            let copy = copy || key.is_some() && resets.keys.contains(&key);
+            let told = key.is_some_and(|key| key.1 != 0 || self.copies);
+            let copy = copy || told && resets.keys.contains(&key);
             resets.count += u32::from(!copy);
             resets.keys.rotate_right(1);
             resets.keys[0] = key;
@@ -911,6 +924,7 @@ impl Stream {
         let off = half.position(segment.tcp.seq) - half.next();
         let trace = self.trace.get_or_insert_default();
         let signs = trace.signs(side, segment, off);
+        let untaken = self.is_out_of_window(side, segment);
         // A server that acknowledges data has completed the handshake.
         let stage = self.stage(segment.time);
         let is_past = side == Side::Server && self.syn_ack && self.acks_data(segment);
@@ -932,6 +946,18 @@ impl Stream {
             keys,
         }));
         self.note_closing(side, segment);
+        if untaken {
+            self.revive();
+        }
+    }
+
+    /// Whether the peer cannot have taken this RST, as its number lies outside of any window
+    /// (RFC 9293, section 3.10.7.4). Some stacks do not count their FIN.
+    fn is_out_of_window(&self, side: Side, segment: &Segment<'_>) -> bool {
+        let half = &self.halves[side as usize];
+        let at = half.position(segment.tcp.seq);
+        let outside = at + 1 < half.acked() || at - half.next() > half::FURTHEST;
+        self.established && half.started() && outside
     }
 
     /// What counts is what was sent before the RST: its own side's data up to its sequence
