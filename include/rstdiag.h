@@ -180,7 +180,7 @@ typedef struct rstdiag_segment {
     const uint8_t *bytes; /* TCP header, options and captured payload, without a gap */
     uint32_t bytes_len;   /* at least 20 */
     uint32_t ip_len;      /* bytes at ip; 0 where the IP header is not at hand */
-    const uint8_t *ip;    /* the IP header right before the TCP header, or NULL */
+    const uint8_t *ip;    /* the IP header, without extension headers, or NULL */
     const rstdiag_bytes *decrypted; /* TLS records that end in this segment, as far as the host
                                        has the keys: their content, in order */
     uint32_t decrypted_len;         /* how many */

@@ -22,7 +22,6 @@
 
 mod support;
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use rstdiag::session::{Session, When};
@@ -30,23 +29,8 @@ use support::builder::{Capture, Talk};
 use support::cases::{self, Case};
 use support::fields;
 
-/// Fields that every case has to settle.
-const SETTLED: [&str; 6] = ["phase", "stage", "transaction", "close", "severity", "caveats"];
-
 /// Fields about the origin of the reset.
 const ORIGIN: [&str; 3] = ["form", "answers", "cause"];
-
-/// What a case wants.
-fn wanted(case: &Case) -> BTreeMap<&str, &str> {
-    let pairs = case.want.split_whitespace();
-    let mut want: BTreeMap<_, _> = pairs
-        .map(|pair| pair.split_once('=').unwrap_or_else(|| panic!("{pair}: no value")))
-        .collect();
-    for field in SETTLED {
-        want.entry(field).or_insert("-");
-    }
-    want
-}
 
 /// What the core says otherwise than a case wants; empty if nothing.
 fn complaints(case: &Case, session: &mut Session, when: When) -> String {
@@ -54,7 +38,7 @@ fn complaints(case: &Case, session: &mut Session, when: When) -> String {
     let mut got = fields::of_stream(&verdict);
     got.extend(fields::of_origin(&verdict));
     let mut out = String::new();
-    for (field, want) in wanted(case) {
+    for (field, want) in case.wanted() {
         if when == When::SoFar && ORIGIN.contains(&field) {
             continue;
         }
@@ -120,10 +104,8 @@ fn sequence_numbers_may_wrap_anywhere() {
 /// Without identifications copies can't be told apart from retransmissions.
 #[test]
 fn the_version_of_ip_does_not_matter() {
-    let copies =
-        |case: &Case| ["dup", "doubled", "id="].iter().any(|word| case.script.contains(word));
     let named = |case: &Case| case.want.contains("client=");
-    check("over IPv6", |case| !copies(case) && !named(case), &[Talk::default().over_v6()]);
+    check("over IPv6", |case| !case.has_copies() && !named(case), &[Talk::default().over_v6()]);
 }
 
 /// Nothing but the segments counts: not how often somebody asked, nor that the end was told.

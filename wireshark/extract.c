@@ -15,9 +15,12 @@
 #define IPV4_HEADER_MAX 60
 #define IPV6_HEADER 40
 #define IP_PROTOCOL_TCP 6
+#define IP_PROTOCOL_FRAGMENT 44
+#define IP_PROTOCOL_AH 51
 
-/* Bytes before a TCP header that are looked through for its IP header. */
-#define LOOK_BACK 128
+/* Bytes before a TCP header that are looked through for its IP header: more than the longest
+ * routing headers in use take. */
+#define LOOK_BACK 512
 
 static int hf_tcp_stream = -1;
 static int proto_tcp = -1;
@@ -85,8 +88,9 @@ typedef struct place {
 
 /* The IP header of a TCP header. */
 typedef struct network {
-    uint32_t header_len; /* 0 where it does not end right before the TCP header */
-    uint32_t tcp_len;    /* TCP header and payload */
+    const uint8_t *header; /* NULL where it is not at hand */
+    uint32_t header_len;   /* without the extension headers of IPv6 */
+    uint32_t tcp_len;      /* TCP header and payload */
 } network;
 
 /*
@@ -108,28 +112,53 @@ is_from(const place *place, int type, const uint8_t *source, size_t len)
                                    memcmp(place->from->data, source, len) == 0);
 }
 
+/*
+ * Whether the headers between an IP header, which names the first of them, and a TCP header
+ * lead from the one to the other: extension headers of IPv6, or an authentication header.
+ */
 static bool
-take_ipv4(const place *place, uint32_t header_len, network *network)
+lead_to_tcp(const uint8_t *headers, uint32_t len, uint8_t next)
 {
-    if (place->before < header_len)
-        return false;
-    const uint8_t *ip = place->tcp - header_len;
-    network->header_len = header_len;
-    return ip[0] == (0x40 | header_len / 4) && ip[9] == IP_PROTOCOL_TCP &&
-           is_from(place, AT_IPv4, ip + 12, 4) &&
-           take_length(place, be16(ip + 2), header_len, network);
+    uint32_t at = 0;
+    while (at < len) {
+        const uint8_t *header = headers + at; /* all lengths are multiples of 4 */
+        if (next == IP_PROTOCOL_AH)
+            at += (header[1] + 2u) * 4;
+        else if (next == IP_PROTOCOL_FRAGMENT)
+            at += 8;
+        else
+            at += (header[1] + 1u) * 8;
+        next = header[0];
+    }
+    return at == len && next == IP_PROTOCOL_TCP;
 }
 
 static bool
-take_ipv6(const place *place, uint32_t extensions, network *network)
+take_ipv4(const place *place, uint32_t header_len, uint32_t between, network *network)
 {
-    if (place->before < IPV6_HEADER + extensions)
+    if (place->before < header_len + between)
         return false;
-    const uint8_t *ip = place->tcp - extensions - IPV6_HEADER;
-    network->header_len = extensions == 0 ? IPV6_HEADER : 0;
-    return ip[0] >> 4 == 6 && (extensions > 0 || ip[6] == IP_PROTOCOL_TCP) &&
+    const uint8_t *ip = place->tcp - between - header_len;
+    network->header = ip;
+    network->header_len = header_len;
+    return ip[0] == (0x40 | header_len / 4) &&
+           (between == 0 ? ip[9] == IP_PROTOCOL_TCP : ip[9] == IP_PROTOCOL_AH) &&
+           lead_to_tcp(place->tcp - between, between, ip[9]) &&
+           is_from(place, AT_IPv4, ip + 12, 4) &&
+           take_length(place, be16(ip + 2), header_len + between, network);
+}
+
+static bool
+take_ipv6(const place *place, uint32_t between, network *network)
+{
+    if (place->before < IPV6_HEADER + between)
+        return false;
+    const uint8_t *ip = place->tcp - between - IPV6_HEADER;
+    network->header = ip;
+    network->header_len = IPV6_HEADER;
+    return ip[0] >> 4 == 6 && lead_to_tcp(place->tcp - between, between, ip[6]) &&
            is_from(place, AT_IPv6, ip + 8, 16) &&
-           take_length(place, be16(ip + 4), extensions, network);
+           take_length(place, be16(ip + 4), between, network);
 }
 
 /* Looks for the IP header, the common ones first. */
@@ -137,17 +166,20 @@ static network
 find_network(const place *place)
 {
     network found;
-    if (take_ipv4(place, IPV4_HEADER_MIN, &found) || take_ipv6(place, 0, &found))
+    if (take_ipv4(place, IPV4_HEADER_MIN, 0, &found) || take_ipv6(place, 0, &found))
         return found;
     for (uint32_t len = IPV4_HEADER_MIN + 4; len <= IPV4_HEADER_MAX; len += 4)
-        if (take_ipv4(place, len, &found))
+        if (take_ipv4(place, len, 0, &found))
             return found;
-    if (place->from != NULL)
-        for (uint32_t len = 8; len <= LOOK_BACK - IPV6_HEADER; len += 8)
-            if (take_ipv6(place, len, &found))
+    for (uint32_t between = 8; between <= place->before; between += 4) {
+        if (between % 8 == 0 && take_ipv6(place, between, &found))
+            return found;
+        for (uint32_t len = IPV4_HEADER_MIN; len <= IPV4_HEADER_MAX; len += 4)
+            if (take_ipv4(place, len, between, &found))
                 return found;
+    }
     /* As when it was put together from fragments: then nothing follows it. */
-    return (network){.header_len = 0, .tcp_len = place->remaining};
+    return (network){.header = NULL, .tcp_len = place->remaining};
 }
 
 static void
@@ -204,8 +236,8 @@ rstdiag_extract(const rstdiag_layers *layers, unsigned index, packet_info *pinfo
     segment->time_ns = nanoseconds(&pinfo->abs_ts);
     segment->bytes = place.tcp;
     segment->bytes_len = MIN((uint32_t)held, network.tcp_len);
-    if (network.header_len > 0) {
-        segment->ip = place.tcp - network.header_len;
+    if (network.header != NULL) {
+        segment->ip = network.header;
         segment->ip_len = network.header_len;
     } else if (addressed) {
         take_address(&segment->src, &pinfo->net_src);

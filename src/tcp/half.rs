@@ -94,7 +94,7 @@ const HOLE_PATIENCE: u8 = 8;
 
 /// Data that starts further ahead than this belongs to no connection of this one's numbers: it
 /// is the largest window that TCP can offer (RFC 7323, section 2.3).
-const FURTHEST: i64 = 1 << 30;
+pub const FURTHEST: i64 = 1 << 30;
 
 impl Half {
     /// Starts the count at this sequence number, unless it was started before.

@@ -6,7 +6,7 @@
 //! the conclusions.
 
 use crate::limits;
-use crate::tcp::half::{Half, Piece};
+use crate::tcp::half::{self, Half, Piece};
 use crate::tcp::http::{self, Exchange, Progress};
 use crate::tcp::phase::Phase;
 use crate::tcp::segment::{Endpoint, Segment};
@@ -138,6 +138,15 @@ pub struct Resets {
     keys: [Option<Key>; RESET_KEYS],
 }
 
+impl Resets {
+    /// A RST of this side without identification, which answers, is from now on a new one.
+    fn expect_answer(&mut self, side: Side) {
+        for key in &mut self.keys {
+            *key = key.filter(|key| key.0 != side || key.1 != 0);
+        }
+    }
+}
+
 /// Side, identification, sequence and acknowledgment number: the same in a copy.
 type Key = (Side, u16, u32, u32);
 
@@ -243,6 +252,8 @@ pub struct Stream {
     trace: Box<Trace>,
     /// Of each side's last segment.
     last_key: [Option<Key>; 2],
+    /// Of each side's last SYN.
+    syn_key: [Option<Key>; 2],
     last_side: Option<Side>,
     /// The capture holds segments twice.
     copies: bool,
@@ -288,6 +299,7 @@ impl Stream {
             late_patience: LATE_PATIENCE,
             trace: Box::default(),
             last_key: [None; 2],
+            syn_key: [None; 2],
             last_side: None,
             copies: false,
             bad_order: false,
@@ -537,7 +549,10 @@ impl Stream {
         if segment.tcp.rst {
             return self.reset(side, segment, copy);
         }
-        if segment.tcp.syn && !copy && self.is_reborn(side) {
+        if let Some(resets) = &mut self.resets {
+            resets.expect_answer(side.peer());
+        }
+        if segment.tcp.syn && self.is_new_syn(side, segment) && !copy && self.is_reborn(side) {
             self.revive();
             self.halves = Default::default();
         }
@@ -630,6 +645,14 @@ impl Stream {
         let counted = key.1 != 0;
         self.copies |= same && counted;
         same && (counted || self.copies && last_side == Some(side))
+    }
+
+    /// Whether this SYN is not the one before it once more, which a copy can be that stands
+    /// behind other segments.
+    fn is_new_syn(&mut self, side: Side, segment: &Segment<'_>) -> bool {
+        let key = key(side, segment).filter(|key| key.1 != 0);
+        let last = std::mem::replace(&mut self.syn_key[side as usize], key);
+        key.is_none() || last != key
     }
 
     fn handshake(&mut self, side: Side, segment: &Segment<'_>) {
@@ -910,11 +933,12 @@ impl Stream {
     }
 
     fn reset(&mut self, side: Side, segment: &Segment<'_>, copy: bool) {
-        let key = key(side, segment).filter(|key| key.1 != 0);
+        let key = key(side, segment);
         let mut count = 1;
         let mut keys = [key, None, None, None];
         if let Some(resets) = &mut self.resets {
-            let copy = copy || key.is_some() && resets.keys.contains(&key);
+            let told = key.is_some_and(|key| key.1 != 0 || self.copies);
+            let copy = copy || told && resets.keys.contains(&key);
             resets.count += u32::from(!copy);
             resets.keys.rotate_right(1);
             resets.keys[0] = key;
@@ -926,6 +950,7 @@ impl Stream {
         let half = &self.halves[side as usize];
         let off = half.started().then(|| half.position(segment.tcp.seq) - half.next());
         let signs = self.trace.signs(side, segment, off);
+        let untaken = self.is_out_of_window(side, segment);
         // A server that acknowledges data has completed the handshake.
         let stage = self.stage(segment.time);
         let is_past = side == Side::Server && self.syn_ack && self.acks_data(segment);
@@ -947,6 +972,18 @@ impl Stream {
             keys,
         }));
         self.note_closing(side, segment);
+        if untaken {
+            self.revive();
+        }
+    }
+
+    /// Whether the peer cannot have taken this RST, as its number lies outside of any window
+    /// (RFC 9293, section 3.10.7.4). Some stacks do not count their FIN.
+    fn is_out_of_window(&self, side: Side, segment: &Segment<'_>) -> bool {
+        let half = &self.halves[side as usize];
+        let at = half.position(segment.tcp.seq);
+        let outside = at + 1 < half.acked() || at - half.next() > half::FURTHEST;
+        self.established && half.started() && outside
     }
 
     /// What counts is what was sent before the RST: its own side's data up to its sequence

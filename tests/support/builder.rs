@@ -43,7 +43,7 @@ use std::time::Duration;
 
 use etherparse::{IpHeaders, IpNumber, Ipv4Header, Ipv6Header, PacketBuilder, TcpHeader};
 use pcap_file::pcap::{PcapHeader, PcapPacket, PcapWriter};
-use pcap_file::TsResolution;
+use pcap_file::{DataLink, TsResolution};
 
 const MILLISECOND: i64 = 1_000_000;
 const MICROSECOND: i64 = 1_000;
@@ -135,11 +135,16 @@ impl Capture {
     }
 }
 
-/// Writes frames as a pcap file.
+/// Writes frames of Ethernet as a pcap file.
 pub fn write(path: &Path, frames: &[Frame]) {
+    write_as(path, DataLink::ETHERNET, frames);
+}
+
+/// Writes frames of this link type as a pcap file.
+pub fn write_as(path: &Path, datalink: DataLink, frames: &[Frame]) {
     let file = File::create(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    let header =
-        PcapHeader { ts_resolution: TsResolution::NanoSecond, ..PcapHeader::default() };
+    let ts_resolution = TsResolution::NanoSecond;
+    let header = PcapHeader { ts_resolution, datalink, ..PcapHeader::default() };
     let mut writer = PcapWriter::with_header(file, header).expect("a pcap header");
     for Frame { time, bytes, wire_len } in frames {
         let time = Duration::from_nanos(*time as u64);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The cases of `tests/data/streams`.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -24,6 +25,28 @@ pub struct Case {
     /// A part of the summary.
     #[serde(default)]
     pub summary: String,
+}
+
+/// Fields that every case has to settle.
+const SETTLED: [&str; 6] = ["phase", "stage", "transaction", "close", "severity", "caveats"];
+
+impl Case {
+    /// What is wanted, by field; `-` where a field has to be absent.
+    pub fn wanted(&self) -> BTreeMap<&str, &str> {
+        let pairs = self.want.split_whitespace();
+        let mut want: BTreeMap<_, _> = pairs
+            .map(|pair| pair.split_once('=').unwrap_or_else(|| panic!("{pair}: no value")))
+            .collect();
+        for field in SETTLED {
+            want.entry(field).or_insert("-");
+        }
+        want
+    }
+
+    /// Whether it is about copies of segments, which IPv4's identification tells.
+    pub fn has_copies(&self) -> bool {
+        ["dup", "doubled", "id="].iter().any(|word| self.script.contains(word))
+    }
 }
 
 /// Every case, file by file.

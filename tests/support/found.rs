@@ -164,7 +164,8 @@ pub fn by_one_pass(capture: &Path, options: &[String]) -> Vec<(u32, u32, Found)>
     rows(capture, options, &["-Y", "tcp"])
 }
 
-fn rows(capture: &Path, options: &[String], more: &[&str]) -> Vec<(u32, u32, Found)> {
+/// What stands on the frames that tshark prints with these arguments: stream, frame, fields.
+pub fn rows(capture: &Path, options: &[String], more: &[&str]) -> Vec<(u32, u32, Found)> {
     let mut names = vec!["tcp.stream", "frame.number"];
     names.extend(FIELDS);
     let rows = host().fields(capture, options, more, &names).into_iter();

@@ -31,6 +31,7 @@ pub mod found;
 pub mod host;
 #[cfg(feature = "wireshark")]
 pub mod truth;
+pub mod wrap;
 
 /// Feeds a pcap file to a session.
 pub fn replay(session: &mut Session, path: &Path) {
@@ -121,29 +122,32 @@ fn segment<'a>(
 }
 
 /// Numbers streams as Wireshark does: by addresses and ports, with a new number where a SYN
-/// with another sequence number uses them again.
+/// with another sequence number than the sender's last one uses them again.
 #[derive(Default)]
 struct StreamNumbers {
-    known: HashMap<(Endpoint, Endpoint), (u32, Option<u32>)>,
+    known: HashMap<(Endpoint, Endpoint), (u32, [Option<u32>; 2])>,
     count: u32,
 }
 
 impl StreamNumbers {
     fn number(&mut self, src: Endpoint, dst: Endpoint, tcp: &Header) -> u32 {
-        let key =
-            if (src.addr, src.port) < (dst.addr, dst.port) { (src, dst) } else { (dst, src) };
+        let forward = (src.addr, src.port) < (dst.addr, dst.port);
+        let (key, own) = if forward { ((src, dst), 0) } else { ((dst, src), 1) };
         let isn = (tcp.syn && !tcp.ack_flag).then_some(tcp.seq);
-        match self.known.get(&key) {
-            Some(&(number, known)) if isn.is_none() || isn == known => number,
-            _ => {
-                let number = self.count;
-                self.count += 1;
-                // A SYN-ACK that comes first tells the number of the SYN before it.
-                let isn = isn.or(tcp.syn.then(|| tcp.ack.wrapping_sub(1)));
-                self.known.insert(key, (number, isn));
-                number
+        if let Some((number, isns)) = self.known.get_mut(&key) {
+            if isn.is_none() || isns[own].is_none() || isns[own] == isn {
+                isns[own] = isns[own].or(isn);
+                return *number;
             }
         }
+        let number = self.count;
+        self.count += 1;
+        let mut isns = [None; 2];
+        isns[own] = isn;
+        // A SYN-ACK that comes first tells the number of the SYN before it.
+        isns[1 - own] = (tcp.syn && tcp.ack_flag).then(|| tcp.ack.wrapping_sub(1));
+        self.known.insert(key, (number, isns));
+        number
     }
 }
 

@@ -1,0 +1,492 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Captures as they are, through a real tshark.
+//!
+//! The cases of `tests/data/streams`, each with addresses of its own, make one capture. It has
+//! to mean the same whatever the link layer, the tunnel and the settings of the host, and
+//! wherever it was taken.
+#![cfg(feature = "wireshark")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+mod support;
+
+use pcap_file::DataLink;
+use support::builder::{self, Capture, Frame, Talk};
+use support::cases::{self, Case};
+use support::found::{rows, Found};
+use support::host::{host, open_up, readable_dir};
+use support::wrap::{self, Wrapping};
+
+fn file(name: &str) -> PathBuf {
+    static DIR: OnceLock<PathBuf> = OnceLock::new();
+    DIR.get_or_init(|| readable_dir("captures")).join(name)
+}
+
+/// The talk of a case: nobody else has its addresses, and it has ended when the next begins.
+fn talk(index: usize, version: u8) -> Talk {
+    let host = format!("{}.{}", index / 200, index % 200 + 1);
+    let talk = Talk::between(&format!("10.1.{host}:40000"), &format!("10.2.{host}:80"));
+    let talk = Talk { start: talk.start + index as i64 * 10_000_000_000_000, ..talk };
+    match version {
+        6 => talk.over_v6(),
+        _ => talk,
+    }
+}
+
+/// A case, and its number, which its addresses and times follow from.
+type Numbered = (usize, Case);
+
+/// A capture of cases.
+#[derive(Default)]
+struct Taken {
+    frames: Vec<Frame>,
+    /// By case: name, and the frames on which its own frames, in their order, are shown.
+    cases: Vec<(String, Vec<u32>)>,
+}
+
+impl Taken {
+    /// Takes these cases; `show` makes of a case's frames those that the capture has, and tells
+    /// which of them show the case's own.
+    fn of<'a>(
+        cases: impl Iterator<Item = &'a Numbered>,
+        version: u8,
+        show: impl Fn(&[Frame]) -> (Vec<Frame>, Vec<usize>),
+    ) -> Taken {
+        let mut taken = Taken::default();
+        for (index, case) in cases {
+            let frames = Capture::of(&talk(*index, version), &case.script).frames();
+            let (shown, at) = show(&frames);
+            let numbers = at.iter().map(|at| (taken.frames.len() + at + 1) as u32).collect();
+            taken.frames.extend(shown);
+            taken.cases.push((case.name.clone(), numbers));
+        }
+        taken
+    }
+
+    fn write(&self, name: &str, link: DataLink) -> PathBuf {
+        let path = file(&format!("{name}.pcap"));
+        builder::write_as(&path, link, &self.frames);
+        open_up(path.parent().unwrap());
+        path
+    }
+
+    /// What tshark shows of each case, with the numbers of the case's own frames, and what is
+    /// wrong with that.
+    fn seen(&self, path: &Path, more: &[&str]) -> (BTreeMap<String, Found>, String) {
+        let args = [&["-2", "-Y", "tcp"], more].concat();
+        let rows = rows(path, &[], &args);
+        let by_frame: BTreeMap<u32, (u32, Found)> =
+            rows.into_iter().map(|(stream, frame, found)| (frame, (stream, found))).collect();
+        let (mut out, mut wrong) = (BTreeMap::new(), String::new());
+        for (name, numbers) in &self.cases {
+            let Some(first) = by_frame.get(&numbers[0]) else {
+                let _ = writeln!(wrong, "  {name}: no segment on frame {}", numbers[0]);
+                continue;
+            };
+            for number in numbers {
+                if by_frame.get(number) != Some(first) {
+                    let _ = writeln!(wrong, "  {name}: frame {number} shows something else");
+                }
+            }
+            let mut found = first.1.clone();
+            for field in ["rstdiag.close.frame", "rstdiag.reset.frame", "rstdiag.reset.answers"]
+            {
+                for value in found.get_mut(field).into_iter().flatten() {
+                    let number = numbers.iter().position(|n| n.to_string() == *value);
+                    *value = number.map_or(format!("{value}?"), |n| (n + 1).to_string());
+                }
+            }
+            out.insert(name.clone(), found);
+        }
+        (out, wrong)
+    }
+}
+
+/// A field as the cases name it and write its value.
+fn value(found: &Found, field: &str) -> String {
+    let name = match field {
+        "caveats" => "rstdiag.caveat".to_owned(),
+        "status" | "acked" | "missing" => format!("rstdiag.response.{field}"),
+        _ => format!("rstdiag.{field}"),
+    };
+    let value = found.get(name.as_str()).unwrap_or_else(|| panic!("{name} is asked for"));
+    let value = value.join(",");
+    match (field, value.as_str()) {
+        (_, "") => "-".to_owned(),
+        ("acked" | "nginx_sees" | "close.piggybacked", "1") => "true".to_owned(),
+        ("acked" | "nginx_sees" | "close.piggybacked", "0") => "false".to_owned(),
+        ("request", _) => value.replace(' ', ":"),
+        ("idle", _) => format!("{:.0}ms", value.parse::<f64>().unwrap() * 1000.0),
+        _ => value,
+    }
+}
+
+/// What is seen otherwise than the cases want.
+fn complaints<'a>(
+    cases: impl Iterator<Item = &'a Numbered>,
+    seen: &BTreeMap<String, Found>,
+) -> String {
+    let mut out = String::new();
+    for (_, case) in cases {
+        for (field, want) in case.wanted() {
+            let got = value(&seen[&case.name], field);
+            // Addresses are the capture's own.
+            if field != "client" && got != want {
+                let _ = writeln!(out, "  {}: {field}: wanted {want}, got {got}", case.name);
+            }
+        }
+    }
+    out
+}
+
+/// Sentences with frame numbers of the capture.
+const SENTENCES: &[&str] = &["rstdiag.summary", "rstdiag.evidence"];
+
+/// What one capture shows otherwise than another one of the same cases, save these fields.
+fn differences(
+    one: &BTreeMap<String, Found>,
+    other: &BTreeMap<String, Found>,
+    save: &[&str],
+) -> String {
+    let mut out = String::new();
+    for (name, found) in other {
+        for (field, got) in found.iter().filter(|(field, _)| !save.contains(field)) {
+            let want = &one[name][field];
+            if got != want {
+                let _ = writeln!(out, "  {name}: {field}: {want:?} became {got:?}");
+            }
+        }
+    }
+    out
+}
+
+fn is_cut(case: &Case) -> bool {
+    case.script.contains("snaplen")
+}
+
+/// Every case over this version of IP that a capture without copies can show.
+fn numbered(applies: impl Fn(&Case) -> bool) -> Vec<Numbered> {
+    (0..).zip(cases::all()).filter(|(_, case)| applies(case)).collect()
+}
+
+/// The cases as they were captured, with nothing around them: what there is to compare with.
+fn plain(version: u8) -> (PathBuf, Vec<Numbered>, Taken, BTreeMap<String, Found>) {
+    let cases = numbered(|case| version == 4 || !case.has_copies());
+    let taken = Taken::of(cases.iter(), version, |frames| {
+        (frames.to_vec(), (0..frames.len()).collect())
+    });
+    let path = taken.write(&format!("plain{version}"), DataLink::ETHERNET);
+    let (seen, wrong) = taken.seen(&path, &[]);
+    let wrong = wrong + &complaints(cases.iter(), &seen);
+    assert!(wrong.is_empty(), "{wrong}");
+    (path, cases, taken, seen)
+}
+
+#[test]
+fn every_wrapping_means_the_same() {
+    let mut report = String::new();
+    for version in [4, 6] {
+        let (_, cases, _, plain) = plain(version);
+        for wrapping in wrap::ALL.iter().filter(|wrapping| wrapping.version == version) {
+            let Wrapping { name, whole, args, .. } = *wrapping;
+            // What is put together again is not shown where a part is cut, and has no
+            // identification.
+            let applies = |(_, case): &&Numbered| whole || !is_cut(case) && !case.has_copies();
+            let taken = Taken::of(cases.iter().filter(applies), version, |frames| {
+                let (mut shown, mut at) = (Vec::new(), Vec::new());
+                for frame in frames {
+                    shown.extend(wrapping.frames(frame));
+                    at.push(shown.len() - 1);
+                }
+                (shown, at)
+            });
+            let path = taken.write("wrapped", wrapping.link);
+            let (seen, wrong) = taken.seen(&path, args);
+            let wrong =
+                wrong + &differences(&plain, &seen, if whole { &[] } else { SENTENCES });
+            if !wrong.is_empty() {
+                let _ = write!(report, "{name}\n{wrong}");
+            }
+        }
+    }
+    assert!(report.is_empty(), "{report}");
+}
+
+#[test]
+fn settings_of_the_host_change_nothing() {
+    let settings: &[&[&str]] = &[
+        &["-o", "tcp.relative_sequence_numbers:FALSE"],
+        &["-o", "tcp.analyze_sequence_numbers:FALSE"],
+        &["-o", "tcp.desegment_tcp_streams:FALSE"],
+        &["-o", "tcp.reassemble_out_of_order:TRUE"],
+        &["-o", "tcp.check_checksum:TRUE"],
+        &["-o", "tcp.no_subdissector_on_error:FALSE"],
+        &["-o", "tcp.calculate_timestamps:FALSE"],
+        &["-o", "ip.check_checksum:TRUE"],
+        &["-o", "ip.defragment:FALSE"],
+        &["-o", "tcp.summary_in_tree:FALSE"],
+        &["-d", "tcp.port==80,data"],
+        &["-d", "tcp.port==80,tls"],
+        &["--disable-protocol", "http"],
+        &["--disable-protocol", "tls"],
+    ];
+    let (path, _, taken, plain) = plain(4);
+    let mut report = String::new();
+    for more in settings {
+        let (seen, wrong) = taken.seen(&path, more);
+        let wrong = wrong + &differences(&plain, &seen, &[]);
+        if !wrong.is_empty() {
+            let _ = write!(report, "{more:?}\n{wrong}");
+        }
+    }
+    assert!(report.is_empty(), "{report}");
+}
+
+/// Two capture points in one file, one of them behind a router: other addresses of the link,
+/// and a time to live that is less by one. What one side sends at a stretch passes the second
+/// point when all of it has passed the first one.
+#[test]
+fn two_capture_points_show_one_connection() {
+    let (_, cases, _, plain) = plain(4);
+    let mut report = String::new();
+    for stretch in [1, 2, 5] {
+        let applies = |(_, case): &&Numbered| {
+            // Linux answers two segments by the same RST twice. One that is alone in the capture
+            // and bears no identification cannot be told from that.
+            !case.has_copies() && case.name != "only the refusal is in the capture"
+        };
+        let taken = Taken::of(cases.iter().filter(applies), 4, |frames| {
+            let sender = |frame: &Frame| frame.bytes[11];
+            let (mut shown, mut at) = (Vec::new(), Vec::new());
+            let together =
+                |a: &Frame, b: &Frame| sender(a) == sender(b) && b.time - a.time < 100_000_000;
+            for one_way in frames.chunk_by(together) {
+                for burst in one_way.chunks(stretch) {
+                    at.extend(shown.len()..shown.len() + burst.len());
+                    shown.extend(burst.iter().cloned());
+                    shown.extend(burst.iter().map(wrap::routed));
+                }
+            }
+            (shown, at)
+        });
+        let path = taken.write("points", DataLink::ETHERNET);
+        let (seen, wrong) = taken.seen(&path, &[]);
+        // A RST answers a segment and its copy alike.
+        let save = [SENTENCES, &["rstdiag.reset.answers"]].concat();
+        let wrong = wrong + &differences(&plain, &seen, &save);
+        if !wrong.is_empty() {
+            let _ = write!(report, "{stretch} at a stretch\n{wrong}");
+        }
+    }
+    assert!(report.is_empty(), "{report}");
+}
+
+/// Runs a tool of Wireshark on captures, as the host's user.
+fn tool(program: &str, args: &[&str]) {
+    let out = Command::new(program).args(args).output().unwrap();
+    assert!(
+        out.status.success(),
+        "{program} {args:?}: {}",
+        String::from_utf8_lossy(&out.stderr)
+    );
+}
+
+#[test]
+fn the_format_of_the_file_does_not_matter() {
+    let (path, _, taken, plain) = plain(4);
+    let mut report = String::new();
+    let from = path.to_str().unwrap();
+    for (name, args) in [
+        ("nano.pcapng", &["-F", "pcapng"][..]),
+        ("micro.pcap", &["-F", "pcap"]),
+        ("nano.pcap", &["-F", "nsecpcap"]),
+        ("modified.pcap", &["-F", "modpcap"]),
+        ("snoop", &["-F", "snoop"]),
+        ("netmon.cap", &["-F", "netmon2"]),
+        ("shifted.pcapng", &["-F", "pcapng", "-t", "-3600"]),
+    ] {
+        let to = file(name);
+        tool("editcap", &[args, &[from, to.to_str().unwrap()]].concat());
+        open_up(to.parent().unwrap());
+        let (seen, wrong) = taken.seen(&to, &[]);
+        let wrong = wrong + &differences(&plain, &seen, &[]);
+        if !wrong.is_empty() {
+            let _ = write!(report, "{name}\n{wrong}");
+        }
+    }
+    assert!(report.is_empty(), "{report}");
+}
+
+/// Whoever takes a capture twice gets every frame twice.
+#[test]
+fn a_capture_merged_with_itself_is_one() {
+    let (path, cases, _, plain) = plain(4);
+    let merged = file("merged.pcapng");
+    let path = path.to_str().unwrap();
+    tool("mergecap", &["-w", merged.to_str().unwrap(), path, path]);
+    open_up(merged.parent().unwrap());
+    let applies = |(_, case): &&Numbered| {
+        !case.has_copies() && case.name != "only the refusal is in the capture"
+    };
+    // The same frames, of which each is followed by itself.
+    let all = Taken::of(cases.iter(), 4, |frames| {
+        let at = (0..frames.len()).map(|index| 2 * index).collect();
+        (frames.iter().flat_map(|frame| [frame.clone(), frame.clone()]).collect(), at)
+    });
+    let kept: Vec<_> = cases.iter().filter(applies).map(|(_, case)| &case.name).collect();
+    let cases = all.cases.into_iter().filter(|(name, _)| kept.contains(&name)).collect();
+    let (seen, wrong) = Taken { frames: Vec::new(), cases }.seen(&merged, &[]);
+    let wrong = wrong + &differences(&plain, &seen, SENTENCES);
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+/// Frames that were cut later tell less, and nothing else.
+#[test]
+fn a_capture_that_is_cut_later_never_lies() {
+    let (path, cases, taken, plain) = plain(4);
+    for snaplen in ["96", "68", "160"] {
+        let cut = file("cut.pcapng");
+        tool("editcap", &["-s", snaplen, path.to_str().unwrap(), cut.to_str().unwrap()]);
+        open_up(cut.parent().unwrap());
+        let (seen, mut wrong) = taken.seen(&cut, &[]);
+        for (_, case) in cases.iter().filter(|(_, case)| !is_cut(case)) {
+            let (whole, cut) = (&plain[&case.name], &seen[&case.name]);
+            for field in ["phase", "stage", "transaction"] {
+                let (whole, cut) = (value(whole, field), value(cut, field));
+                if cut != whole && cut != "unknown" {
+                    let _ = writeln!(wrong, "  {}: {field}: {whole} became {cut}", case.name);
+                }
+            }
+            for field in ["close", "close.by", "close.frame", "reset.by", "reset.frame"] {
+                let (whole, cut) = (value(whole, field), value(cut, field));
+                if cut != whole {
+                    let _ = writeln!(wrong, "  {}: {field}: {whole} became {cut}", case.name);
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "snaplen {snaplen}\n{wrong}");
+    }
+}
+
+/// A capture that comes through a pipe is read once.
+#[test]
+fn a_capture_may_come_through_a_pipe() {
+    let (path, ..) = plain(4);
+    let args = ["-n", "-T", "fields", "-e", "rstdiag.phase", "-e", "rstdiag.reset.frame"];
+    let (want, _) = host().tshark(&[&["-r", path.to_str().unwrap()], &args[..]].concat());
+    let piped = host()
+        .command("tshark", &[&["-r", "-"], &args[..]].concat(), true)
+        .stdin(std::fs::File::open(&path).unwrap())
+        .stdout(Stdio::piped())
+        .output()
+        .unwrap();
+    assert!(want.contains("after_response"));
+    assert_eq!(String::from_utf8_lossy(&piped.stdout), want);
+}
+
+/// The frames of a talk, with errors of a router behind each of them that quote it.
+fn with_errors(talk: &Talk, script: &str, error: impl Fn(&Frame) -> Frame) -> Vec<Frame> {
+    let frames = Capture::of(talk, script).frames();
+    frames.iter().flat_map(|frame| [frame.clone(), error(frame)]).collect()
+}
+
+const EXCHANGE: &str = "open\nc GET:/a\ns 200:10 x*10\nc .\nc R.";
+
+/// What is shown of frames of Ethernet: stream and frame of each item of the plugin's.
+fn shown(name: &str, frames: &[Frame], more: &[&str]) -> Vec<[Vec<String>; 5]> {
+    let path = file(&format!("{name}.pcap"));
+    builder::write(&path, frames);
+    open_up(path.parent().unwrap());
+    let fields = [
+        "frame.number",
+        "tcp.stream",
+        "rstdiag.phase",
+        "rstdiag.reset.frame",
+        "rstdiag.request",
+    ];
+    let rows = host().fields(&path, &[], &[&["-2"], more].concat(), &fields);
+    rows.into_iter().map(|row| row.try_into().unwrap()).collect()
+}
+
+/// A TCP header that an ICMP error quotes is no segment, not even where it is a RST.
+#[test]
+fn quoted_headers_are_no_segments() {
+    let v6 = Talk::default().over_v6();
+    let v4 = Talk::default();
+    let captures = [
+        ("ICMP, 8 bytes", with_errors(&v4, EXCHANGE, |frame| wrap::unreachable(frame, 8))),
+        ("ICMP, a header", with_errors(&v4, EXCHANGE, |frame| wrap::unreachable(frame, 20))),
+        ("ICMP, all", with_errors(&v4, EXCHANGE, |frame| wrap::unreachable(frame, 9999))),
+        ("ICMPv6", with_errors(&v6, EXCHANGE, wrap::unreachable_v6)),
+    ];
+    for (name, frames) in captures {
+        for row in shown("icmp", &frames, &[]) {
+            let [frame, _, phase, reset, request] = row;
+            let frame: usize = frame[0].parse().unwrap();
+            let none: Vec<String> = Vec::new();
+            // Frames of an error stand behind those that it quotes, and show nothing.
+            let want = match frame % 2 {
+                0 => [none.clone(), none.clone(), none],
+                _ => [vec!["after_response".into()], vec!["13".into()], vec!["GET /a".into()]],
+            };
+            assert_eq!([phase, reset, request], want, "{name}, frame {frame}");
+        }
+    }
+    // Nor do they make a stream: only the errors are in the capture.
+    let mut errors = with_errors(&v4, EXCHANGE, |frame| wrap::unreachable(frame, 9999));
+    errors = errors.into_iter().skip(1).step_by(2).collect();
+    for [frame, _, phase, ..] in shown("errors", &errors, &[]) {
+        assert!(phase.is_empty(), "frame {frame:?}");
+    }
+}
+
+/// Addresses and ports that are used again make a new stream.
+#[test]
+fn a_second_connection_of_the_same_ports_is_another_stream() {
+    let first = Talk::default();
+    let second = Talk { start: first.start + 5_000_000_000, isn: [7, 8], ..first.clone() };
+    let mut capture = Capture::of(&first, EXCHANGE);
+    capture.play(&second, "open\nc GET:/b\ns R.");
+    for [frame, stream, phase, reset, request] in shown("reused", &capture.frames(), &[]) {
+        let first = frame[0].parse::<u32>().unwrap() <= 7;
+        let want = match first {
+            true => ["0", "after_response", "7", "GET /a"],
+            false => ["1", "awaiting_response", "12", "GET /b"],
+        };
+        let got = [stream, phase, reset, request].concat();
+        assert_eq!(got, want, "frame {frame:?}");
+    }
+}
+
+/// Two TCP headers in one frame: a remote capture (RPCAP) that carries a connection within its
+/// own. Each has its own subtree, and neither's RST is the other's.
+#[test]
+fn a_connection_within_a_connection_has_its_own_verdict() {
+    let inner = Capture::of(&Talk::between("10.7.0.1:41000", "10.7.0.2:80"), EXCHANGE).frames();
+    let mut script = "open\n".to_owned();
+    for (number, frame) in (1u32..).zip(&inner) {
+        let length = frame.bytes.len() as u32;
+        // Header: version, packet, value, length. Then seconds, microseconds, two lengths, number.
+        let head = [[0, 7, 0, 0], (length + 20).to_be_bytes()];
+        let packet = [1, 0, length, length, number].map(u32::to_be_bytes);
+        let bytes = [head.as_flattened(), packet.as_flattened(), &frame.bytes].concat();
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let _ = writeln!(script, "s hex:{hex}\nc .");
+    }
+    script += "c F.\ns F.\nc .\n";
+    let outer =
+        Capture::of(&Talk::between("10.8.0.1:42000", "10.8.0.2:2002"), &script).frames();
+    let rows = shown("rpcap", &outer, &["-o", "rpcap.linktype:1", "-Y", "tcp.stream==1"]);
+    assert_eq!(rows.len(), inner.len());
+    for [frame, stream, phase, reset, request] in rows {
+        // Only the inner one was reset, and its RST rides on the last of these frames.
+        let last = (3 + 2 * inner.len() - 1).to_string();
+        let got = [stream, phase, reset, request].concat();
+        assert_eq!(got, ["0", "1", "after_response", &last, "GET /a"], "frame {frame:?}");
+    }
+}
