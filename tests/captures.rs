@@ -286,7 +286,7 @@ fn two_capture_points_show_one_connection() {
     assert!(report.is_empty(), "{report}");
 }
 
-/// Runs a tool of Wireshark on captures, as the host's user.
+/// Runs a tool of Wireshark on captures.
 fn tool(program: &str, args: &[&str]) {
     let out = Command::new(program).args(args).output().unwrap();
     assert!(
