@@ -286,7 +286,7 @@ fn two_capture_points_show_one_connection() {
     assert!(report.is_empty(), "{report}");
 }
 
-/// Runs a tool of Wireshark on captures, as the host's user.
+/// Runs a tool of Wireshark on captures.
 fn tool(program: &str, args: &[&str]) {
     let out = Command::new(program).args(args).output().unwrap();
     assert!(
@@ -345,6 +345,21 @@ fn a_capture_merged_with_itself_is_one() {
     assert!(wrong.is_empty(), "{wrong}");
 }
 
+/// What a capture that shows less tells otherwise: phases and the transaction may only become
+/// unknown, and who closed does not change.
+fn lies(whole: &Found, less: &Found, name: &str) -> String {
+    let mut out = String::new();
+    let may_be_unknown = ["phase", "stage", "transaction"];
+    let fields = ["close", "close.by", "close.frame", "reset.by", "reset.frame"];
+    for field in may_be_unknown.iter().chain(&fields) {
+        let (whole, less) = (value(whole, field), value(less, field));
+        if less != whole && !(less == "unknown" && may_be_unknown.contains(field)) {
+            let _ = writeln!(out, "  {name}: {field}: {whole} became {less}");
+        }
+    }
+    out
+}
+
 /// Frames that were cut later tell less, and nothing else.
 #[test]
 fn a_capture_that_is_cut_later_never_lies() {
@@ -355,22 +370,40 @@ fn a_capture_that_is_cut_later_never_lies() {
         open_up(cut.parent().unwrap());
         let (seen, mut wrong) = taken.seen(&cut, &[]);
         for (_, case) in cases.iter().filter(|(_, case)| !is_cut(case)) {
-            let (whole, cut) = (&plain[&case.name], &seen[&case.name]);
-            for field in ["phase", "stage", "transaction"] {
-                let (whole, cut) = (value(whole, field), value(cut, field));
-                if cut != whole && cut != "unknown" {
-                    let _ = writeln!(wrong, "  {}: {field}: {whole} became {cut}", case.name);
-                }
-            }
-            for field in ["close", "close.by", "close.frame", "reset.by", "reset.frame"] {
-                let (whole, cut) = (value(whole, field), value(cut, field));
-                if cut != whole {
-                    let _ = writeln!(wrong, "  {}: {field}: {whole} became {cut}", case.name);
-                }
-            }
+            wrong += &lies(&plain[&case.name], &seen[&case.name], &case.name);
         }
         assert!(wrong.is_empty(), "snaplen {snaplen}\n{wrong}");
     }
+}
+
+/// The same holds where the host does not put fragments together. It shows the first one as a
+/// segment, or as none at all.
+#[test]
+fn fragments_that_are_left_alone_never_lie() {
+    let (_, cases, _, plain) = plain(4);
+    // Where the end of the data is not known, neither is where its FIN stands; and that a RST
+    // had no effect is seen by what follows it.
+    let unknowable = ["rides on", "exchange goes on", "a RST without effect"];
+    let applies = |(_, case): &&Numbered| {
+        !is_cut(case)
+            && !case.has_copies()
+            && !unknowable.iter().any(|part| case.name.contains(part))
+    };
+    let fragments = wrap::ALL.iter().find(|w| w.name == "IPv4 fragments").unwrap();
+    let taken = Taken::of(cases.iter().filter(applies), 4, |frames| {
+        let (mut shown, mut at) = (Vec::new(), Vec::new());
+        for frame in frames {
+            at.push(shown.len());
+            shown.extend(fragments.frames(frame));
+        }
+        (shown, at)
+    });
+    let path = taken.write("fragments", DataLink::ETHERNET);
+    let (seen, mut wrong) = taken.seen(&path, &["-o", "ip.defragment:FALSE"]);
+    for (name, found) in &seen {
+        wrong += &lies(&plain[name], found, name);
+    }
+    assert!(wrong.is_empty(), "{wrong}");
 }
 
 /// A capture that comes through a pipe is read once.

@@ -121,11 +121,14 @@ fn segment<'a>(
     })
 }
 
+/// A stream's number, and the sequence numbers of both ends' SYNs.
+type Known = (u32, [Option<u32>; 2]);
+
 /// Numbers streams as Wireshark does: by addresses and ports, with a new number where a SYN
 /// with another sequence number than the sender's last one uses them again.
 #[derive(Default)]
 struct StreamNumbers {
-    known: HashMap<(Endpoint, Endpoint), (u32, [Option<u32>; 2])>,
+    known: HashMap<(Endpoint, Endpoint), Known>,
     count: u32,
 }
 

@@ -92,6 +92,11 @@ pub const ALL: &[Wrapping] = &[
         ip[2..4].fill(0);
         ethernet(f, &[8, 0], &ip)
     }),
+    Wrapping { args: &["-o", "tcp.check_checksum:TRUE"], ..wrapping!("checksums left to the card", 4, DataLink::ETHERNET, |ip, f| {
+        let mut ip = ip.to_vec();
+        ip[IPV4 + 16..IPV4 + 18].fill(0x55);
+        ethernet(f, &[8, 0], &ip)
+    }) },
     wrapping!("IP in IP", 4, DataLink::ETHERNET, |ip, f| tunnel(f, 4, &[], ip)),
     wrapping!("GRE", 4, DataLink::ETHERNET, |ip, f| tunnel(f, 47, &[0, 0, 8, 0], ip)),
     wrapping!("GRE with a key", 4, DataLink::ETHERNET, |ip, f| tunnel(f, 47, &[0x20, 0, 8, 0, 0, 0, 0, 9], ip)),
@@ -282,6 +287,9 @@ fn datagram(frame: &Frame, port: u16, head: &[u8], inner: &[u8]) -> Vec<Frame> {
     tunnel(frame, 17, &[&udp, head].concat(), inner)
 }
 
+/// The IP header of a fragment: whether more follow, where it starts, and what it holds.
+type FragmentHeader<'a> = dyn Fn(bool, usize, &[u8]) -> Vec<u8> + 'a;
+
 /// Two fragments of a packet that has data, the first of them with the TCP header and the
 /// beginning of the data.
 fn fragments(
@@ -289,7 +297,7 @@ fn fragments(
     ip: &[u8],
     kind: &[u8],
     header_len: usize,
-    header: &dyn Fn(bool, usize, &[u8]) -> Vec<u8>,
+    header: &FragmentHeader<'_>,
 ) -> Vec<Frame> {
     const FIRST: usize = 24;
     let payload = &ip[header_len..];
