@@ -290,6 +290,9 @@ fn datagram(frame: &Frame, port: u16, head: &[u8], inner: &[u8]) -> Vec<Frame> {
 /// The IP header of a fragment: whether more follow, where it starts, and what it holds.
 type FragmentHeader<'a> = dyn Fn(bool, usize, &[u8]) -> Vec<u8> + 'a;
 
+/// Makes the header of a fragment: whether more follow, its offset, and its part of the data.
+type MakeHeader<'a> = dyn Fn(bool, usize, &[u8]) -> Vec<u8> + 'a;
+
 /// Two fragments of a packet that has data, the first of them with the TCP header and the
 /// beginning of the data.
 fn fragments(
