@@ -391,6 +391,22 @@ fn a_rst_long_after_a_segment_is_no_answer_to_it() {
     .is("form=unclear answers=- cause=-");
 }
 
+#[test]
+fn an_answer_over_a_long_way_takes_its_round_trip() {
+    // Half a second to the server and back: the handshake shows it, and segments that cross in
+    // between say nothing else.
+    of("c S
+        s S. +0.6
+        c .
+        c GET:/a
+        s 200:2000 x*1000 +0.6
+        s x*1000
+        c .
+        c GET:/b +3
+        s R passive +0.6")
+    .is("form=passive answers=8 cause=peer_lost_socket");
+}
+
 // ---- 11: «complete» by flags is taken for complete -------------------------------------------
 
 #[test]
@@ -493,4 +509,36 @@ fn a_listener_restart_resets_only_what_was_never_served() {
     ]);
     said[0].is("cause=listener_restart");
     said[3].is("cause=forced_abort");
+}
+
+#[test]
+fn who_stays_without_a_word_is_no_health_check() {
+    let script = "open
+        c R. +60";
+    let said = of_all(&[
+        ("10.0.0.1:40001", "10.0.0.2:80", script),
+        ("10.0.0.1:40002", "10.0.0.2:80", script),
+    ]);
+    said[0].is("form=active cause=- severity=harmless");
+}
+
+#[test]
+fn three_closed_ports_are_three_closed_ports_where_the_host_is_known() {
+    let refused = "isn 1000 0
+        c S
+        s R. seq=0 passive";
+    let orderly = "open
+        c GET:/a
+        s 200:2 x*2
+        c F.
+        s F.
+        c .";
+    let said = of_all(&[
+        ("10.0.0.1:40001", "10.0.0.2:80", orderly),
+        ("10.0.0.1:40002", "10.0.0.2:81", refused),
+        ("10.0.0.1:40003", "10.0.0.2:82", refused),
+        ("10.0.0.1:40004", "10.0.0.2:83", refused),
+    ]);
+    said[1].is("cause=port_closed severity=warning");
+    said[3].is("cause=port_closed").says("the host's other connections have 64");
 }

@@ -524,6 +524,38 @@ fn out_of_order_segments_grow_linearly() {
     });
 }
 
+/// Time to ask for the causes of as many bad gateways as there are upstreams that refused.
+fn ask_bad_gateways(count: usize) -> Duration {
+    let mut capture = Capture::default();
+    for number in 0..count as i64 {
+        let ends = [["10.0.0.1", "10.0.0.2:80"], ["10.0.0.2", "10.0.0.3:9000"]];
+        let scripts = [
+            "open\nc GET:/a\ns 502:2 x*2\nc .\nc F.\ns F.\nc .",
+            "isn 1000 0\nc S +0.004\ns R. seq=0 passive",
+        ];
+        for ([client, server], script) in ends.into_iter().zip(scripts) {
+            let mut talk = Talk::between(&format!("{client}:{}", 10_000 + number), server);
+            talk.start += number * 100_000_000;
+            capture.play(&talk, script);
+        }
+    }
+    let mut session = session_of(&capture.frames());
+    let start = std::time::Instant::now();
+    let mut explained = 0;
+    for stream in session.streams().collect::<Vec<_>>() {
+        let cause = session.verdict_of(stream, When::Final).unwrap().cause();
+        let evidence = cause.map(|cause| cause.evidence.concat()).unwrap_or_default();
+        explained += usize::from(evidence.contains("got no answer"));
+    }
+    assert_eq!(explained, count, "each 502 has its upstream");
+    start.elapsed()
+}
+
+#[test]
+fn causes_of_bad_gateways_grow_linearly() {
+    grows_linearly("bad gateways", 3_000, ask_bad_gateways);
+}
+
 #[test]
 fn a_head_in_single_bytes_grows_linearly() {
     for line_end in [false, true] {

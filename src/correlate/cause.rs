@@ -58,6 +58,8 @@ pub enum Sign {
     Established,
     /// The client never sent a byte.
     NothingAsked,
+    /// The client stayed for a second or longer.
+    Stayed,
     /// The SYN-ACK came a second or more after the first SYN, or after SYNs were repeated.
     SynAckLate,
     /// The server repeated its SYN-ACK although the client had acknowledged it.
@@ -150,6 +152,7 @@ impl Sign {
             Accepted => "the server accepted the connection",
             Established => "the handshake is in the capture, and was completed",
             NothingAsked => "the client never sent a byte",
+            Stayed => "the client stayed for a second or longer",
             SynAckLate => "the SYN-ACK came a second or more late, or after repeated SYNs",
             SynAckRepeated => "the server repeated its SYN-ACK after the client's ACK",
             SynAckRepeatedOften => {
@@ -238,7 +241,7 @@ pub static ROWS: &[Row] = &[
     Row {
         word: "health_check",
         needs: &[ResetByClient, Accepted, NothingAsked, CameOften],
-        not: &[ManyPorts, SynAckLate, AfterPeerFin, StrayAck, OutOfPlace],
+        not: &[Stayed, ManyPorts, SynAckLate, AfterPeerFin, StrayAck, OutOfPlace],
         harmless: true,
         sentence: "A load balancer or monitor looks whether the port answers, and leaves.",
         advice:
@@ -638,6 +641,7 @@ impl Signs<'_> {
             Accepted => stream.was_accepted(),
             Established => self.is_established(),
             NothingAsked => stream.is_unasked(),
+            Stayed => verdict.closing().is_some_and(|c| c.at.time.since(stream.opened) >= IDLE),
             SynAckLate => {
                 let waited = answers.map(|seen| seen.time.since(stream.opened));
                 trace.syns > 1 || waited.is_some_and(|w| w >= SECOND)
@@ -806,7 +810,7 @@ impl Signs<'_> {
                 false => "the last data came from the other side".to_owned(),
             },
             ResetByClient | ResetByServer | Cut(_) | Accepted | Established | NothingAsked
-            | NoReset | AfterPeerFin | Encrypted => return None,
+            | NoReset | AfterPeerFin | Encrypted | Stayed => return None,
         })
     }
 
@@ -829,6 +833,6 @@ fn again(times: u8) -> String {
 
 /// Timers fire at whole seconds, and a few milliseconds late.
 fn is_whole_seconds(idle: i64) -> bool {
-    const LATE: i64 = 60_000_000;
+    const LATE: i64 = 20_000_000;
     idle >= SECOND && (idle + SECOND / 500) % SECOND <= LATE
 }

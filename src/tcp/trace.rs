@@ -12,12 +12,12 @@ use crate::time::{CaptureTime, SECOND};
 /// yet all that a closed socket is sent at once look the same to it.
 const RECENT: usize = 6;
 
-/// Nanoseconds within which a host answers a segment that finds no socket, where no other answer
-/// of it tells how far away it is.
+/// Nanoseconds within which a host answers a segment that finds no socket, where the capture
+/// lacks the handshake, which tells how far away it is.
 const ANSWERED_WITHIN: i64 = 2 * SECOND;
 
-/// Nanoseconds by which such an answer may be slower than the quickest of the same side: no
-/// process has to wake for it, but queues on the way fill and empty.
+/// Nanoseconds by which such an answer may be slower than that of the handshake: no process has
+/// to wake for either, but queues on the way fill and empty.
 const JITTER: i64 = SECOND / 5;
 
 /// Hops by which packets of one host may differ when routes change (a box that gives other
@@ -103,8 +103,8 @@ pub struct Habits {
     pub ttl_varies: bool,
     /// Its frames, one of them.
     pub frame: u32,
-    /// Nanoseconds in which it followed a segment of the other side, at the least.
-    quickest: Option<i64>,
+    /// Nanoseconds in which its kernel answered in the handshake. Later segments may cross.
+    answered_in: Option<i64>,
 }
 
 impl Habits {
@@ -187,9 +187,10 @@ impl Trace {
     pub fn note(&mut self, side: Side, segment: &Segment<'_>, place: Place) {
         let habits = &mut self.habits[side as usize];
         habits.note(segment);
-        if let Some(before) = self.recent.last().filter(|before| before.side != side) {
-            let took = segment.time.since(before.time);
-            habits.quickest = Some(habits.quickest.map_or(took, |known| known.min(took)));
+        if let Some(asked) = self.recent.last().filter(|last| last.side != side) {
+            if !place.established {
+                habits.answered_in.get_or_insert(segment.time.since(asked.time));
+            }
         }
         let tcp = &segment.tcp;
         let what = what(segment, place);
@@ -239,7 +240,7 @@ impl Trace {
     pub fn signs(&self, side: Side, segment: &Segment<'_>, off: Option<i64>) -> ResetSigns {
         let tcp = &segment.tcp;
         let habits = self.habits[side as usize];
-        let within = habits.quickest.map_or(ANSWERED_WITHIN, |quickest| quickest + JITTER);
+        let within = habits.answered_in.map_or(ANSWERED_WITHIN, |took| took + JITTER);
         // An answer bears the numbers of what it answers (RFC 9293, section 3.5.2): without
         // an ACK the sequence number that it asks for, with one the end of what it brought.
         // Some living sockets abort without an ACK, too, with a window or long after.
@@ -330,5 +331,42 @@ impl ResetSigns {
         } else {
             Form::Unclear
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tcp::segment::{Endpoint, Header};
+
+    fn noted(trace: &mut Trace, frame: u32) {
+        let end = Endpoint { addr: None, port: 80 };
+        let segment = Segment {
+            frame,
+            layer: 0,
+            stream: 0,
+            time: CaptureTime(i64::from(frame)),
+            src: end,
+            dst: end,
+            tcp: Header::default(),
+            payload_len: 0,
+            payload: &[],
+            ip_id: None,
+            ttl: Some(64),
+        };
+        trace.note(Side::Server, &segment, Place { off: 0, fresh: false, established: true });
+    }
+
+    #[test]
+    fn a_closed_connection_keeps_one_segment() {
+        let mut trace = Trace::default();
+        (1..20).for_each(|frame| noted(&mut trace, frame));
+        assert_eq!(trace.recent.len(), RECENT);
+        assert_eq!(trace.recent[0].frame, 19 - RECENT as u32 + 1, "in the order of frames");
+        trace.rest();
+        assert_eq!(trace.recent.len(), 1);
+        assert_eq!(trace.recent[0].frame, 19);
+        assert!(trace.recent.capacity() < RECENT);
+        assert!(std::mem::size_of::<Trace>() <= 160, "{}", std::mem::size_of::<Trace>());
     }
 }
