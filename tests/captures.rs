@@ -372,7 +372,9 @@ fn a_capture_that_is_cut_later_never_lies() {
         tool("editcap", &["-s", snaplen, path.to_str().unwrap(), cut.to_str().unwrap()]);
         open_up(cut.parent().unwrap());
         let (seen, mut wrong) = taken.seen(&cut, &[]);
-        for (_, case) in cases.iter().filter(|(_, case)| !is_cut(case)) {
+        // Without its first line, a message does not tell which side sent it.
+        let tells = |case: &Case| !case.name.contains("told apart late");
+        for (_, case) in cases.iter().filter(|(_, case)| !is_cut(case) && tells(case)) {
             wrong += &lies(&plain[&case.name], &seen[&case.name], &case.name);
         }
         assert!(wrong.is_empty(), "snaplen {snaplen}\n{wrong}");
@@ -384,9 +386,18 @@ fn a_capture_that_is_cut_later_never_lies() {
 #[test]
 fn fragments_that_are_left_alone_never_lie() {
     let (_, cases, _, plain) = plain(4);
-    // Where the end of the data is not known, neither is where its FIN stands; and that a RST
-    // had no effect is seen by what follows it.
-    let unknowable = ["rides on", "exchange goes on", "a RST without effect"];
+    // Where the end of the data is not known, neither is where its FIN stands; that a RST had
+    // no effect is seen by what follows it; a message without its first line does not tell who
+    // sent it; and data that nobody acknowledged need not have been sent in full.
+    let unknowable = [
+        "rides on",
+        "exchange goes on",
+        "a RST without effect",
+        "told apart late",
+        "AWS ELB resets at once",
+        "answers without a FIN of its own",
+        "the other direction is not in the capture",
+    ];
     let applies = |(_, case): &&Numbered| {
         !is_cut(case)
             && !case.has_copies()

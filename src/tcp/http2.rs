@@ -13,7 +13,9 @@ use crate::tcp::http::{Exchange, Progress};
 use crate::tcp::stream::Side;
 
 /// What a client sends first.
-pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// The line of it that tells HTTP/2.
+pub const PREFACE_LINE: &[u8] = b"PRI * HTTP/2.0";
 
 const HEADER: usize = 9;
 const DATA: u8 = 0;

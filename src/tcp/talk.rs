@@ -3,7 +3,7 @@
 
 use crate::tcp::half::Piece;
 use crate::tcp::http::{self, Exchange, Http, Progress};
-use crate::tcp::http2::{self, Http2, PREFACE};
+use crate::tcp::http2::{self, Http2, PREFACE_LINE};
 use crate::tcp::phase::Phase;
 use crate::tcp::stream::Side;
 
@@ -20,7 +20,9 @@ impl Talk {
     /// What is spoken on a connection that begins with these bytes of this side.
     pub fn that_begins_with(side: Side, bytes: &[u8]) -> Option<Talk> {
         match side {
-            Side::Client if bytes.starts_with(PREFACE) => Some(Talk::Http2(Http2::default())),
+            Side::Client if bytes.starts_with(PREFACE_LINE) => {
+                Some(Talk::Http2(Http2::default()))
+            }
             Side::Client if http::may_start_request(bytes) => Some(Talk::Http(Http::default())),
             // Inside TLS 1.2, the server can be the first to speak.
             Side::Server if http2::is_settings(bytes) => Some(Talk::Http2(Http2::default())),

@@ -353,6 +353,7 @@ mod tests {
             payload: &[],
             ip_id: None,
             ttl: Some(64),
+            decrypted: &[],
         };
         trace.note(Side::Server, &segment, Place { off: 0, fresh: false, established: true });
     }
