@@ -147,13 +147,27 @@ impl Session {
         self.verdict_of(stream, when)
     }
 
+    /// The verdict on the stream of a frame, as far as packets tell: its entries are not looked
+    /// for, for somebody who does not ask for them.
+    pub fn verdict_of_packets(
+        &mut self,
+        frame: u32,
+        layer: u32,
+        when: When,
+    ) -> Option<Verdict<'_>> {
+        let stream = self.frames.stream(frame, layer)?;
+        let Session { streams, store, survey, .. } = self;
+        let survey = (when == When::Final).then(|| survey.refreshed(streams));
+        let seen = streams.get(stream as usize)?.as_deref()?;
+        Some(Verdict::new(seen, self.end, store, &[], survey))
+    }
+
     /// The verdict on a stream.
     pub fn verdict_of(&mut self, stream: u32, when: When) -> Option<Verdict<'_>> {
         let Session { streams, store, matcher, survey, .. } = self;
         let (matches, survey) = match when {
             When::Final => {
-                survey.refresh(streams);
-                (matcher.all(stream, streams, store), Some(&*survey))
+                (matcher.all(stream, streams, store), Some(survey.refreshed(streams)))
             }
             // What other streams tell is not known before all of them are.
             When::SoFar => (matcher.so_far(stream, streams, store), None),

@@ -6,6 +6,8 @@
 
 #include "rstdiag_ws.h"
 
+#include <epan/tap.h>
+
 /* What the session writes its answers to. Kept from frame to frame, and grown when needed. */
 static struct {
     rstdiag_value *values;
@@ -195,6 +197,19 @@ show_reset(packet_info *pinfo, proto_item *item)
     expert_add_info_format(pinfo, item, severity, "%s", summary);
 }
 
+/* Whether anybody reads the texts of expert infos: a filter, a column, or statistics. */
+static bool
+is_expert_text_read(proto_tree *tree)
+{
+    static int proto_expert = -1;
+    static int tap_expert = 0;
+    if (proto_expert == -1) {
+        proto_expert = proto_get_id_by_filter_name("_ws.expert");
+        tap_expert = find_tap_id("expert");
+    }
+    return proto_field_is_referenced(tree, proto_expert) || have_tap_listener(tap_expert);
+}
+
 static int32_t
 present_layer(rstdiag_session *session, tvbuff_t *tvb, packet_info *pinfo, proto_tree *tree,
               uint32_t layer, uint32_t flags)
@@ -214,8 +229,11 @@ present_layer(rstdiag_session *session, tvbuff_t *tvb, packet_info *pinfo, proto
     uint8_t wanted[RSTDIAG_FIELD_COUNT] = {0};
     for (unsigned field = 0; looked_at && field < RSTDIAG_FIELD_COUNT; field++)
         wanted[field] = proto_field_is_referenced(tree, rstdiag_hf[field]);
-    if (first_reset)
-        wanted[RSTDIAG_FIELD_SUMMARY] = wanted[RSTDIAG_FIELD_SEVERITY] = 1;
+    if (first_reset) {
+        /* The severity counts in any case, the sentence only where somebody can read it. */
+        wanted[RSTDIAG_FIELD_SEVERITY] = 1;
+        wanted[RSTDIAG_FIELD_SUMMARY] = looked_at || is_expert_text_read(tree);
+    }
 
     int32_t status = ask_values(session, pinfo->num, layer,
                                 visited ? RSTDIAG_FINAL : RSTDIAG_SO_FAR, wanted);

@@ -45,11 +45,15 @@ impl Survey {
         self.pace.changed();
     }
 
-    /// Looks at all streams, if the last look is out of date.
-    pub fn refresh(&mut self, streams: &Streams) {
-        if !self.pace.is_due() {
-            return;
+    /// The look at all streams, taken anew if the last one is out of date.
+    pub fn refreshed(&mut self, streams: &Streams) -> &Survey {
+        if self.pace.is_due() {
+            self.look(streams);
         }
+        self
+    }
+
+    fn look(&mut self, streams: &Streams) {
         let mut survey = Survey::default();
         for stream in streams.iter().flatten() {
             survey.add(stream);

@@ -203,6 +203,16 @@ const OF_STREAM: &[(abi::rstdiag_field, OfStream)] = &[
     (abi::RSTDIAG_FIELD_LEG, |v, put| put.texts(v.leg().map(|leg| leg.word()))),
 ];
 
+/// Fields of a stream that entries have a say in.
+const BY_LOG: [abi::rstdiag_field; 3] =
+    [abi::RSTDIAG_FIELD_SUMMARY, abi::RSTDIAG_FIELD_NGINX_SEES, abi::RSTDIAG_FIELD_LEG];
+
+/// Whether anything is wanted that takes the log to know.
+pub(super) fn is_log_wanted(wanted: &Wanted) -> bool {
+    let of_entry = OF_ENTRY.iter().map(|row| row.0);
+    of_entry.chain(BY_LOG).any(|field| wanted[field as usize] != 0)
+}
+
 /// An entry of a verdict and how it was matched.
 type Logged<'a> = (Entry<'a>, &'a Match);
 
@@ -257,7 +267,7 @@ impl Values {
         self.values.clear();
         self.text.clear();
         self.group(0, OF_STREAM, wanted, |row, put| row(verdict, put));
-        if OF_ENTRY.iter().any(|&(field, _)| wanted[field as usize] != 0) {
+        if is_log_wanted(wanted) {
             for (group, entry) in (1..).zip(verdict.entries()) {
                 self.group(group, OF_ENTRY, wanted, |row, put| row(&entry, put));
             }
@@ -441,6 +451,22 @@ mod tests {
         let found = values(&only(&[abi::RSTDIAG_FIELD_LOG_LEVEL]));
         let texts: Vec<_> = found.values.iter().map(|value| text(&found, value)).collect();
         assert_eq!(texts, ["info", "info"]);
+    }
+
+    #[test]
+    fn every_field_that_the_log_changes_asks_for_it() {
+        let (mut with, mut without) = (session(), session());
+        for field in 0..abi::RSTDIAG_FIELD_COUNT {
+            let wanted = only(&[field]);
+            let fill = |verdict: Option<Verdict<'_>>| {
+                let mut values = Values::default();
+                assert!(verdict.is_some_and(|v| values.fill(&v, &wanted).is_ok()));
+                (values.values.len(), values.text)
+            };
+            let differs = fill(with.verdict(4, 0, When::Final))
+                != fill(without.verdict_of_packets(4, 0, When::Final));
+            assert!(!differs || is_log_wanted(&wanted), "field {field}");
+        }
     }
 
     #[test]

@@ -280,11 +280,14 @@ pub unsafe extern "C" fn rstdiag_session_values(
         };
         // SAFETY: NULL, or by the caller's promise as many bytes as there are fields.
         let wanted = unsafe { wanted.cast::<convert::Wanted>().as_ref() };
-        let Some(verdict) = handle.core.verdict(frame, layer, when) else {
-            return Ok(abi::RSTDIAG_NOT_FOUND);
+        let wanted = wanted.unwrap_or(&convert::EVERY_FIELD);
+        let verdict = match convert::is_log_wanted(wanted) {
+            true => handle.core.verdict(frame, layer, when),
+            false => handle.core.verdict_of_packets(frame, layer, when),
         };
+        let Some(verdict) = verdict else { return Ok(abi::RSTDIAG_NOT_FOUND) };
         let found = &mut handle.values;
-        found.fill(&verdict, wanted.unwrap_or(&convert::EVERY_FIELD))?;
+        found.fill(&verdict, wanted)?;
         // SAFETY: the caller's promise about the lengths.
         let fits = unsafe { [values.tell(&found.values), text.tell(&found.text)] };
         for fit in fits {
