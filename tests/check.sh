@@ -17,7 +17,7 @@ step "documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
 
 step "the core alone, without Wireshark"
-cargo test --locked --no-default-features
+cargo test --locked --no-default-features --lib --tests
 
 step "all, with the installed Wireshark: $(tshark --version 2>/dev/null | head -n 1)"
-cargo test --locked
+cargo test --locked --lib --tests
