@@ -63,8 +63,17 @@ pub enum Decision {
 
 /// Nanoseconds that two packets have to lie apart for one process to take them in the order
 /// of the capture, and for several processes that race for them.
-pub(super) const ONE_PROCESS: i64 = 10_000;
-pub(super) const SEVERAL_PROCESSES: i64 = 1_000_000;
+const ONE_PROCESS: i64 = 10_000;
+const SEVERAL_PROCESSES: i64 = 1_000_000;
+
+/// How far apart two packets have to lie for these places to tell which came first; `None` if
+/// the places have no order in common.
+pub(super) fn resolution(places: &[(Place, u32)]) -> Option<i64> {
+    if places.windows(2).all(|two| two[0].0.process == two[1].0.process) {
+        return Some(ONE_PROCESS);
+    }
+    places.iter().all(|(place, _)| place.shared).then_some(SEVERAL_PROCESSES)
+}
 
 /// Assigns units to streams.
 pub fn assign(edges: &[Edge]) -> Vec<Assigned> {
@@ -222,11 +231,10 @@ impl<'a> Graph<'a> {
     /// those fit the best. What all the best ways have in common is decided.
     fn solve_by_order(&self, part: &[usize], out: &mut Vec<Assigned>) -> bool {
         let Some(table) = Ordered::new(self.edges, part) else { return false };
-        let resolution = if table.one_process { ONE_PROCESS } else { SEVERAL_PROCESSES };
         for (index, &unit) in table.units.iter().enumerate() {
             let options = table.options(index);
             let by = match options.as_slice() {
-                [Some(edge)] if !self.is_close_call(*edge, resolution) => Decision::Order,
+                [Some(edge)] if !self.is_close_call(*edge, table.resolution) => Decision::Order,
                 _ => Decision::Open,
             };
             let rivals = self.rivals(unit);
@@ -254,7 +262,7 @@ impl<'a> Graph<'a> {
 /// every beginning and every end of both.
 struct Ordered {
     units: Vec<u32>,
-    one_process: bool,
+    resolution: i64,
     width: usize,
     edges: HashMap<(usize, usize), (usize, i64)>,
     /// Best value of the units and streams before.
@@ -279,11 +287,7 @@ impl Ordered {
         units.dedup();
         streams.sort_unstable();
         streams.dedup();
-        let one_process = units.windows(2).all(|two| two[0].0.process == two[1].0.process);
-        let has_order = one_process || units.iter().all(|(place, _)| place.shared);
-        if !has_order {
-            return None;
-        }
+        let resolution = resolution(&units)?;
         let place = |of: &dyn Fn(usize) -> u32, count: usize| -> HashMap<u32, usize> {
             (0..count).map(|index| (of(index), index)).collect()
         };
@@ -301,7 +305,7 @@ impl Ordered {
         let (height, width) = (units.len(), streams.len() + 1);
         let cells = (height + 1) * width;
         let (before, after) = (vec![0; cells], vec![0; cells]);
-        let mut table = Ordered { units, one_process, width, edges, before, after };
+        let mut table = Ordered { units, resolution, width, edges, before, after };
         for unit in 0..height {
             for stream in 0..streams.len() {
                 let pair = table.value(unit, stream).map(|v| v + table.before(unit, stream));

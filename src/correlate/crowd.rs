@@ -9,7 +9,7 @@
 
 use std::collections::HashMap;
 
-use crate::correlate::assign::{Decision, Place, ONE_PROCESS, SEVERAL_PROCESSES};
+use crate::correlate::assign::{resolution, Decision, Place};
 use crate::correlate::fit::Fit;
 use crate::correlate::matcher::{place, Group, Match, Pair};
 use crate::correlate::store::Store;
@@ -56,11 +56,7 @@ fn in_order(group: &Group, fits: &[Fit], store: &Store) -> Option<Vec<(u32, Matc
         entries.push((place(&Pair { entry, fit }, store)?, entry));
     }
     entries.sort_unstable();
-    let one_process = entries.windows(2).all(|two| two[0].0.process == two[1].0.process);
-    if !one_process && !fit_shares_order(&entries) {
-        return None;
-    }
-    let resolution = if one_process { ONE_PROCESS } else { SEVERAL_PROCESSES };
+    let resolution = resolution(&entries)?;
     let rivals = group.fits.len().saturating_sub(1) as u32;
     let pairs =
         entries.iter().zip(&streams).enumerate().map(|(index, (&(_, entry), &(at, fit)))| {
@@ -73,10 +69,6 @@ fn in_order(group: &Group, fits: &[Fit], store: &Store) -> Option<Vec<(u32, Matc
             (fit.stream, Pair { entry, fit }.decided(by, rivals))
         });
     Some(pairs.collect())
-}
-
-fn fit_shares_order(entries: &[(Place, u32)]) -> bool {
-    entries.iter().all(|(place, _)| place.shared)
 }
 
 /// Shows each entry on the streams near its own place in the crowd.

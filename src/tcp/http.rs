@@ -179,11 +179,6 @@ impl Http {
         self.open.front().or(self.last.as_ref())
     }
 
-    /// Whether there is an exchange without a complete response.
-    pub fn is_open(&self) -> bool {
-        !self.open.is_empty()
-    }
-
     /// Whether the framing of requests, or of responses, is lost at this moment.
     pub fn is_lost(&self) -> bool {
         matches!(self.requests.state, State::Lost)
