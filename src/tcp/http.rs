@@ -762,7 +762,7 @@ fn request_line(head: &[u8]) -> Option<Box<str>> {
 }
 
 /// As much of a request as is kept.
-fn kept(text: &str) -> Box<str> {
+pub fn kept(text: &str) -> Box<str> {
     let end = (0..=limits::REQUEST.min(text.len())).rev().find(|&at| text.is_char_boundary(at));
     text[..end.unwrap_or(0)].into()
 }
