@@ -38,6 +38,10 @@ pub const PIPELINED: usize = 256;
 /// is larger than that is not followed.
 pub const HEADER_TABLE: u32 = 64 * 1024;
 
+/// Different requests open at one end that a log entry is compared with. Where there are more,
+/// the entry may be about any.
+pub const OPEN_REQUESTS: usize = 16;
+
 /// Bytes of a RST's payload that are kept; RFC 9293 expects a short text.
 pub const RESET_TEXT: usize = 256;
 

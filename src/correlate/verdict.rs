@@ -109,6 +109,7 @@ impl<'a> Verdict<'a> {
         let Some(resets) = self.stream.effective_resets() else {
             return match transaction {
                 Transaction::Failed => Severity::Failure,
+                _ if self.stream.tls_refusal().is_some() => Severity::Warning,
                 _ => Severity::Harmless,
             };
         };
@@ -180,6 +181,7 @@ impl<'a> Verdict<'a> {
     pub fn transaction(&self) -> Transaction {
         let Some(exchange) = self.exchange() else { return self.transaction_unseen() };
         match exchange.answered {
+            _ if exchange.given_up.is_some() => Transaction::Failed,
             Progress::Complete if self.stream.is_acked(exchange) => Transaction::Completed,
             // The client's own RST leaves no doubt that it did not take the rest.
             Progress::Complete if self.ended_by_reset_of(Side::Client) => {

@@ -255,7 +255,8 @@ mod tests {
             "Method=GET Path=/index.html Authority=www.example.com 164"
         );
         let mut responses = Hpack { room: 256, ..Hpack::default() };
-        let first = "4882 6402 5885 aec3 771a 4b61 96d0 7abe 9410 54d4 44a8 2005 9504 0b81 66e0 \
+        let first =
+            "4882 6402 5885 aec3 771a 4b61 96d0 7abe 9410 54d4 44a8 2005 9504 0b81 66e0 \
                      82a6 2d1b ff6e 919d 29ad 1718 63c7 8f0b 97c8 e9ae 82ae 43d3";
         assert_eq!(read(&mut responses, first), "Status=302 222");
         assert_eq!(read(&mut responses, "4883 640e ffc1 c0bf"), "Status=307 222");
@@ -263,7 +264,9 @@ mod tests {
 
     #[test]
     fn a_block_that_can_not_be_read_is_the_last_that_is() {
-        for bad in ["80", "be", "3fe1ff04", "41", "417f", "4181", "0085", "7fffffffffff", "4002"] {
+        for bad in
+            ["80", "be", "3fe1ff04", "41", "417f", "4181", "0085", "7fffffffffff", "4002"]
+        {
             let mut hpack = Hpack::default();
             assert!(read(&mut hpack, bad).ends_with("lost"), "{bad}");
             assert_eq!(read(&mut hpack, "82"), "lost");

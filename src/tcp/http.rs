@@ -15,6 +15,7 @@ use memchr::memmem;
 
 use crate::limits;
 use crate::tcp::half::Piece;
+use crate::tcp::stream::Side;
 
 /// How far a message has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,6 +58,25 @@ pub struct Exchange {
     asked_before: Option<i64>,
     /// Only the head of a response to an unseen request, which may be all of it (HEAD).
     pub may_be_whole: bool,
+    /// Identifier of its HTTP/2 stream; 0 in HTTP/1.x.
+    pub stream: u32,
+    /// It was given up, and the connection goes on, as only HTTP/2 can.
+    pub given_up: Option<GivenUp>,
+    /// Bytes of an HTTP/2 response that its Content-Length promises and that are still to come.
+    pub(crate) promised: Option<i64>,
+    /// A response of HTTP/2 that has no body, whatever its Content-Length says.
+    pub(crate) bodiless: bool,
+}
+
+/// How an exchange was given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GivenUp {
+    /// Who did.
+    pub by: Side,
+    /// The error code of its RST_STREAM; `None` if it ended its part before what it promised.
+    pub code: Option<u32>,
+    /// The frame of the capture that told it.
+    pub frame: u32,
 }
 
 impl Exchange {
