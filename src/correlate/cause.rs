@@ -555,6 +555,16 @@ pub static ROWS: &[Row] = &[
         ..ROW
     },
     Row {
+        word: "keepalive_timeout",
+        needs: &[ResetByClient, Is(Form::Active), AfterPeerFin, IdleForWholeSeconds],
+        not: &[GivenUpBy(Side::Client), GivenUpBy(Side::Server)],
+        harmless: true,
+        sentence: "The server closed the connection because it had been idle for long enough, \
+                   and the client later dropped it without reading the farewell.",
+        advice: "Nothing is wrong. See keepalive_timeout if it is too short for the client.",
+        ..ROW
+    },
+    Row {
         word: "crash",
         needs: &[NoReset, EndedShort],
         or: Some("upstream_failed"),

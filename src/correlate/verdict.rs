@@ -106,10 +106,12 @@ impl<'a> Verdict<'a> {
 
     fn severity_by_phase(&self) -> Severity {
         let transaction = self.transaction();
+        if self.stream.tls_refusal().is_some() && transaction == Transaction::None {
+            return Severity::Warning;
+        }
         let Some(resets) = self.stream.effective_resets() else {
             return match transaction {
                 Transaction::Failed => Severity::Failure,
-                _ if self.stream.tls_refusal().is_some() => Severity::Warning,
                 _ => Severity::Harmless,
             };
         };

@@ -80,9 +80,9 @@ pub struct GivenUp {
 }
 
 impl Exchange {
-    /// One whose request has begun.
-    pub fn begun() -> Exchange {
-        Exchange { sent: Progress::Begun, ..Exchange::default() }
+    /// One of HTTP/2, of which nothing has been seen so far.
+    pub fn of_stream(stream: u32) -> Exchange {
+        Exchange { stream, ..Exchange::default() }
     }
 }
 

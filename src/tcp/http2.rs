@@ -51,6 +51,8 @@ pub struct Http2 {
     open: BTreeMap<u32, Exchange>,
     /// The stream that was ended last.
     last: Option<Exchange>,
+    /// The highest identifier of a stream that was seen.
+    newest: u32,
     /// Requests that were begun.
     pub begun: u64,
     /// Responses that are complete.
@@ -228,15 +230,18 @@ impl Http2 {
     }
 
     /// The stream that decides how far the connection has come: of the open ones the one that
-    /// is furthest, else the one that was ended last.
+    /// is furthest, else the one that was ended last. Nobody can tell once frames are lost.
     pub fn exchange(&self) -> Option<&Exchange> {
+        if self.is_lost() {
+            return None;
+        }
         let furthest = self.open.values().max_by_key(|e| (rank(e.answered), rank(e.sent)));
         furthest.or(self.last.as_ref())
     }
 
     /// Every exchange that is open, and the one that was ended last.
     pub fn exchanges(&self) -> impl Iterator<Item = &Exchange> {
-        self.open.values().chain(&self.last)
+        self.open.values().chain(&self.last).filter(|_| !self.is_lost())
     }
 
     /// Whether the server did not, and will not, act on this request, by its own word.
@@ -305,30 +310,49 @@ impl Http2 {
         if kind > CONTINUATION.max(PUSH_PROMISE) + 7 {
             // No type in use has such a number: these are no frames.
             frames.lost = true;
-        } else if stream == 0 || !matches!(kind, DATA | HEADERS) {
+            return;
+        }
+        if stream == 0 || !matches!(kind, DATA | HEADERS | RST_STREAM) {
             // Settings, pings and windows are no part of any exchange.
-        } else if side == Side::Client && kind == HEADERS && !self.open.contains_key(&stream) {
-            self.begun += 1;
-            if self.open.len() < limits::PIPELINED {
-                let mut exchange = Exchange::begun();
-                (exchange.stream, exchange.request_start) = (stream, at - HEADER as i64);
-                self.open.insert(stream, exchange);
-            }
-        } else if let Some(exchange) =
-            self.open.get_mut(&stream).filter(|_| side == Side::Server)
-        {
-            if exchange.answered == Progress::None {
-                exchange.response_start = at - HEADER as i64;
-            }
-            exchange.answered = Progress::Begun;
-            if kind == DATA {
-                // Padding counts for the frame and not for the response.
-                let promised = exchange.promised.filter(|_| flags & PADDED == 0);
-                exchange.promised =
-                    promised.map(|left| left - i64::try_from(payload).unwrap_or(0));
-                exchange.response_end = promised.map(|left| at + left.max(0));
+            return;
+        }
+        self.open_if_new(stream);
+        if side == Side::Client && kind == HEADERS {
+            if let Some(exchange) = self.stream(stream).filter(|e| e.sent == Progress::None) {
+                exchange.sent = Progress::Begun;
+                exchange.request_start = at - HEADER as i64;
+                self.begun += 1;
             }
         }
+        if side == Side::Client || kind == RST_STREAM {
+            return;
+        }
+        let Some(exchange) = self.open.get_mut(&stream) else { return };
+        if exchange.answered == Progress::None {
+            exchange.response_start = at - HEADER as i64;
+        }
+        exchange.answered = Progress::Begun;
+        if kind == DATA {
+            // Padding counts for the frame and not for the response.
+            let promised = exchange.promised.filter(|_| flags & PADDED == 0);
+            exchange.promised = promised.map(|left| left.saturating_sub_unsigned(payload));
+            exchange.response_end = promised.map(|left| at.saturating_add(left.max(0)));
+        }
+    }
+
+    /// A client opens its streams in the order of their identifiers, which are odd. A capture
+    /// can bring the answer first.
+    fn open_if_new(&mut self, stream: u32) {
+        if stream % 2 == 1 && stream > self.newest && self.open.len() < limits::PIPELINED {
+            self.newest = stream;
+            self.open.insert(stream, Exchange::of_stream(stream));
+        }
+    }
+
+    /// A stream that is open, or that was ended last.
+    fn stream(&mut self, stream: u32) -> Option<&mut Exchange> {
+        let last = self.last.as_mut().filter(|last| last.stream == stream);
+        self.open.get_mut(&stream).or(last)
     }
 
     fn end_frame(&mut self, side: Side, at: i64) {
@@ -354,12 +378,12 @@ impl Http2 {
 
     /// A head, or trailers, ended at this position; `None` if what they say can't be read.
     fn head(&mut self, side: Side, stream: u32, head: Option<Head>, at: i64) {
-        let Some(exchange) = self.open.get_mut(&stream) else { return };
+        let Some(exchange) = self.stream(stream) else { return };
         match (side, head) {
             (Side::Client, Some(head)) if exchange.request.is_none() => {
                 exchange.request = head.request();
                 exchange.host = head.authority.as_deref().map(http::host_hash);
-                exchange.bodiless = head.method.as_deref() == Some(b"HEAD");
+                exchange.bodiless |= head.method.as_deref() == Some(b"HEAD");
             }
             (Side::Server, Some(head)) if exchange.status.is_none() => match head.status {
                 // An interim response: the final one has not begun.
@@ -367,9 +391,7 @@ impl Http2 {
                 status => {
                     exchange.status = status;
                     exchange.bodiless |= matches!(status, Some(204 | 304));
-                    // An unreadable request may have been a HEAD.
-                    let bodiless = exchange.bodiless || exchange.request.is_none();
-                    let length = head.length.filter(|_| !bodiless);
+                    let length = head.length.filter(|_| !exchange.bodiless);
                     exchange.promised = length.and_then(|length| length.try_into().ok());
                     exchange.response_end =
                         exchange.promised.map(|length| at.saturating_add(length));
@@ -386,20 +408,25 @@ impl Http2 {
     /// A side has said all that it says on a stream.
     fn end_of(&mut self, side: Side, stream: u32, at: i64) {
         let frame = self.frame;
-        let Some(exchange) = self.open.get_mut(&stream) else { return };
-        match side {
-            Side::Client => exchange.sent = Progress::Complete,
-            Side::Server if exchange.promised.is_some_and(|left| left > 0) => {
-                exchange.given_up = Some(GivenUp { by: Side::Server, code: None, frame });
-                self.last = self.open.remove(&stream);
+        if side == Side::Client {
+            if let Some(exchange) = self.stream(stream) {
+                exchange.sent = Progress::Complete;
             }
-            Side::Server => {
-                exchange.answered = Progress::Complete;
-                exchange.response_end = Some(at);
-                self.completed += 1;
-                self.last = self.open.remove(&stream);
-            }
+            return;
         }
+        let Some(mut exchange) = self.open.remove(&stream) else { return };
+        let short = !exchange.bodiless && exchange.promised.is_some_and(|left| left > 0);
+        if short && exchange.request.is_none() {
+            // It may have been a HEAD, which the length does not hold for.
+            exchange.answered = Progress::Lost;
+        } else if short {
+            exchange.given_up = Some(GivenUp { by: Side::Server, code: None, frame });
+        } else {
+            exchange.answered = Progress::Complete;
+            exchange.response_end = Some(at);
+            self.completed += 1;
+        }
+        self.last = Some(exchange);
     }
 
     /// A side gave a stream up. The connection goes on.
