@@ -11,11 +11,12 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use httlib_huffman::DecoderSpeed;
+use serde::{Deserialize, Serialize};
 
 use crate::limits;
 
 /// The fields that matter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Name {
     /// `:method`
     Method,
@@ -48,7 +49,7 @@ impl Name {
 }
 
 /// The table of one direction.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Hpack {
     /// The latest field first.
     fields: VecDeque<Field>,
@@ -58,7 +59,7 @@ pub struct Hpack {
     lost: bool,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Field {
     name: Name,
     name_len: u32,

@@ -7,6 +7,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::limits;
 use crate::tcp::half::Piece;
 use crate::tcp::hpack::{Hpack, Name};
@@ -32,7 +34,7 @@ const PADDED: u8 = 8;
 const PRIORITY: u8 = 0x20;
 
 /// A side announced the end of the connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GoAway {
     /// The frame of the capture that brought it.
     pub frame: u32,
@@ -43,7 +45,7 @@ pub struct GoAway {
 }
 
 /// The HTTP/2 conversation of one connection.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Http2 {
     client: Frames,
     server: Frames,
@@ -64,7 +66,7 @@ pub struct Http2 {
 }
 
 /// The frames of one side.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Frames {
     header: [u8; HEADER],
     header_len: usize,

@@ -5,6 +5,8 @@
 //! side sent application data, and how much. They do not tell where a request or a response
 //! ends, so nothing here claims that.
 
+use serde::{Deserialize, Serialize};
+
 use crate::tcp::half::Piece;
 use crate::tcp::stream::Side;
 use crate::tcp::talk::Talk;
@@ -39,7 +41,7 @@ const SMALLEST_FINISHED: u16 = 32;
 const FATAL: u8 = 2;
 
 /// An alert that ends a handshake (RFC 8446, section 6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alert {
     /// The frame of the capture that brought it.
     pub frame: u32,
@@ -119,7 +121,7 @@ impl Alert {
 }
 
 /// What is seen of one side.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Records {
     header: [u8; HEADER],
     header_len: usize,
@@ -143,7 +145,7 @@ impl Records {
 }
 
 /// A conversation by direction: who sent application data last, and how much.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bursts {
     /// The side that sent the last burst.
     pub last: Option<Side>,
@@ -177,7 +179,7 @@ impl Bursts {
 }
 
 /// The record layer of one connection.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Tls {
     client: Records,
     server: Records,
