@@ -111,6 +111,14 @@ fn compare(truth: &Value, found: &Found, wrong: &mut Vec<String>) {
             wrong.push(format!("{name}: {key} is {told}, not {:?}: {summary}", found[field]));
         }
     }
+    let cause = found["rstdiag.cause"].first().map(String::as_str);
+    if let Some(evident) = truth["cause_or_none"].as_str() {
+        match cause {
+            None => return,
+            Some(cause) if cause == evident => {}
+            Some(cause) => wrong.push(format!("{name}: {cause}, not {evident}: {summary}")),
+        }
+    }
     let evidence = truth["evidence"].as_str().unwrap_or_default();
     if !found["rstdiag.evidence"].join("\n").contains(evidence) {
         let told = &found["rstdiag.evidence"];
