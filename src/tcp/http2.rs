@@ -470,6 +470,7 @@ fn rank(progress: Progress) -> u8 {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use Side::{Client, Server};

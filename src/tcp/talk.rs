@@ -10,6 +10,8 @@ use crate::tcp::phase::Phase;
 use crate::tcp::stream::Side;
 
 /// A conversation in HTTP.
+// Most conversations are in HTTP/1.x, and this is in a box itself.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Talk {
     /// HTTP/1.x
