@@ -1,21 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! A conversation in HTTP, of whichever version.
+//! A conversation in HTTP, of whichever version, or in what servers ask gateways in.
 
 use serde::{Deserialize, Serialize};
 
+use crate::tcp::fastcgi::{self, FastCgi};
+use crate::tcp::gateway;
 use crate::tcp::half::Piece;
-use crate::tcp::http::{self, Exchange, Http, Progress};
+use crate::tcp::http::{self, Dialect, Exchange, Http, Progress};
 use crate::tcp::http2::{self, Http2, PREFACE_LINE};
 use crate::tcp::phase::Phase;
 use crate::tcp::stream::Side;
 
-/// A conversation in HTTP.
+/// A conversation of requests and responses.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Talk {
-    /// HTTP/1.x
+    /// HTTP/1.x, uwsgi or SCGI
     Http(Http),
     /// HTTP/2
     Http2(Http2),
+    /// FastCGI
+    FastCgi(FastCgi),
 }
 
 impl Talk {
@@ -26,6 +30,13 @@ impl Talk {
                 Some(Talk::Http2(Http2::default()))
             }
             Side::Client if http::may_start_request(bytes) => Some(Talk::Http(Http::default())),
+            Side::Client if fastcgi::starts(bytes) => Some(Talk::FastCgi(FastCgi::default())),
+            Side::Client if gateway::starts_uwsgi(bytes) => {
+                Some(Talk::Http(Http::speaking(Dialect::Uwsgi)))
+            }
+            Side::Client if gateway::starts_scgi(bytes) => {
+                Some(Talk::Http(Http::speaking(Dialect::Scgi)))
+            }
             // Inside TLS 1.2, the server can be the first to speak.
             Side::Server if http2::is_settings(bytes) => Some(Talk::Http2(Http2::default())),
             Side::Server if http::starts_response(bytes) => Some(Talk::Http(Http::default())),
@@ -46,6 +57,7 @@ impl Talk {
             (Talk::Http(http), Side::Client) => http.client(at, piece),
             (Talk::Http(http), Side::Server) => http.server(at, piece, unseen),
             (Talk::Http2(http), _) => http.take(side, at, piece),
+            (Talk::FastCgi(talk), _) => talk.take(side, at, piece),
         }
     }
 
@@ -61,6 +73,7 @@ impl Talk {
         match self {
             Talk::Http(http) => http.exchange(),
             Talk::Http2(http) => http.exchange(),
+            Talk::FastCgi(talk) => talk.exchange(),
         }
     }
 
@@ -69,6 +82,7 @@ impl Talk {
         match self {
             Talk::Http(http) => http.begun,
             Talk::Http2(http) => http.begun,
+            Talk::FastCgi(talk) => talk.begun,
         }
     }
 
@@ -77,6 +91,7 @@ impl Talk {
         match self {
             Talk::Http(http) => http.completed,
             Talk::Http2(http) => http.completed,
+            Talk::FastCgi(talk) => talk.completed,
         }
     }
 
@@ -85,6 +100,7 @@ impl Talk {
         match self {
             Talk::Http(http) => http.is_lost(),
             Talk::Http2(http) => http.is_lost(),
+            Talk::FastCgi(talk) => talk.is_lost(),
         }
     }
 
