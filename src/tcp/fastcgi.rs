@@ -178,7 +178,7 @@ impl FastCgi {
             }
             // Management of the connection.
             _ if id == 0 => {}
-            (Side::Client, BEGIN_REQUEST) if self.open.is_none() => self.begin(id, start),
+            (Side::Client, BEGIN_REQUEST) => self.begin(id, start),
             (Side::Client, ABORT_REQUEST | PARAMS | STDIN | DATA) if id == self.id => {}
             (Side::Server, STDOUT | STDERR | END_REQUEST) if self.is_asked(id) => {
                 if kind == STDOUT && content > 0 {
@@ -196,7 +196,11 @@ impl FastCgi {
         let answered = if self.server.lost { Progress::Lost } else { Progress::None };
         let mut exchange = Exchange::begun();
         (exchange.request_start, exchange.answered) = (start, answered);
-        self.open = Some(exchange);
+        if self.open.replace(exchange).is_some() {
+            // Two at once, or a capture out of order: which of them is answered, nobody can tell.
+            self.lose(Side::Client);
+            self.lose(Side::Server);
+        }
     }
 
     /// Whether a request with this number waits for its answer.
@@ -423,6 +427,7 @@ mod tests {
             (Side::Server, &[1, 6, 0, 2, 0, 1, 0, 0]),
             (Side::Server, &[1, 12, 0, 1, 0, 1, 0, 0]),
             (Side::Client, &[1, 1, 0, 1, 0, 8, 0, 0]),
+            (Side::Client, &[1, 5, 0, 2, 0, 8, 0, 0]),
             (Side::Client, &[1, 6, 0, 1, 0, 8, 0, 0]),
         ] {
             let mut talk = play_in(usize::MAX, 0, &ASKED);

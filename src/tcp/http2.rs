@@ -69,7 +69,7 @@ impl Http2 {
                 let frames = self.frames(side);
                 match frames.left.checked_sub(count).filter(|_| frames.header_len == HEADER) {
                     Some(left) if left > 0 => frames.left = left,
-                    _ => frames.lost = true,
+                    _ => self.lose(side),
                 }
             }
         }
@@ -128,6 +128,20 @@ impl Http2 {
         }
     }
 
+    /// A side's frames can't be told apart any more: they may be of any stream that is open.
+    fn lose(&mut self, side: Side) {
+        self.frames(side).lost = true;
+        for exchange in self.open.values_mut() {
+            match side {
+                Side::Client if exchange.sent == Progress::Begun => {
+                    exchange.sent = Progress::Lost;
+                }
+                Side::Client => {}
+                Side::Server => exchange.answered = Progress::Lost,
+            }
+        }
+    }
+
     /// Type, flags and stream of a side's current frame.
     fn current(&mut self, side: Side) -> (u8, u8, u32) {
         let [_, _, _, kind, flags, a, b, c, d] = self.frames(side).header;
@@ -138,13 +152,17 @@ impl Http2 {
         let (kind, _, stream) = self.current(side);
         if kind > CONTINUATION.max(PUSH_PROMISE) + 7 {
             // No type in use has such a number: these are no frames.
-            self.frames(side).lost = true;
+            self.lose(side);
         } else if stream == 0 || !matches!(kind, DATA | HEADERS) {
             // Settings, pings and windows are no part of any exchange.
         } else if side == Side::Client && kind == HEADERS && !self.open.contains_key(&stream) {
             self.begun += 1;
             if self.open.len() < limits::PIPELINED {
-                self.open.insert(stream, Exchange::begun());
+                let mut exchange = Exchange::begun();
+                if self.server.lost {
+                    exchange.answered = Progress::Lost;
+                }
+                self.open.insert(stream, exchange);
             }
         } else if let Some(exchange) =
             self.open.get_mut(&stream).filter(|_| side == Side::Server)
@@ -265,5 +283,12 @@ mod tests {
         assert!(!http.is_lost());
         http.take(Side::Server, 70, Piece::Missing(50));
         assert!(http.is_lost());
+    }
+
+    #[test]
+    fn frames_that_are_lost_may_have_been_an_answer() {
+        let mut http = play(&[(Side::Client, HEADERS, 5, 1, 40)]);
+        http.take(Side::Server, 0, Piece::Missing(50));
+        assert_eq!(told(&http), "1/0 Complete/Lost");
     }
 }

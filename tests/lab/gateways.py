@@ -89,7 +89,7 @@ def fastcgi_closes_before_answer(s: Stage) -> None:
     leaves_with(s, client, ("POST /fastcgi/orders", 502))
     s.upstream_ends(server, client, closed(
         "three_way", "server", "awaiting_response", "failed", (1, 0),
-        ("POST /fastcgi/orders", None), Log(HEADER_CLOSED)))
+        ("POST /fastcgi/orders", None), Log(HEADER_CLOSED), unasserted=("close",)))
 
 
 @scenario
@@ -496,8 +496,9 @@ def grpc_rejects_call(s: Stage) -> None:
     client.response()
     leaves_with(s, client, (what, 502))
     s.upstream_ends(server, client, closed(
-        "four_way", "client", "after_response", "none", (1, 0), (None, None),
-        Log("upstream rejected request with error 2", packet=False)))
+        "four_way", "client", "after_response", "failed", (1, 0), (None, None),
+        Log("upstream rejected request with error 2", packet=False),
+        unasserted=("stage", "transaction", *COMPRESSED)))
 
 
 @scenario
