@@ -211,7 +211,7 @@ mod tests {
         assert!(starts_uwsgi(&head) && starts_uwsgi(&head[..40]));
         assert_eq!(uwsgi_end(&head), Some(head.len()));
         assert_eq!(uwsgi_end(&head[..head.len() - 1]), None);
-        let asked = uwsgi_request(&head).unwrap();
+        let asked = uwsgi_request(&head).unwrap_or_default();
         assert_eq!((asked.text().as_deref(), asked.length()), (Some("POST /a?b"), Some(7)));
         assert_eq!(uwsgi_request(&head[..head.len() - 1]), None);
         for other in [
@@ -234,7 +234,7 @@ mod tests {
         assert!(starts_scgi(head));
         assert_eq!(scgi_end(&[head, b"body"].concat()), Some(head.len()));
         assert_eq!(scgi_end(&head[..head.len() - 1]), None);
-        let asked = scgi_request(head).unwrap();
+        let asked = scgi_request(head).unwrap_or_default();
         assert_eq!((asked.text().as_deref(), asked.length()), (Some("GET /a"), Some(12)));
         assert_eq!(asked.host, Some(host_hash(b"x")));
         for other in [
@@ -261,7 +261,7 @@ mod tests {
             uri.as_bytes(),
         ]
         .concat();
-        let asked = fastcgi_request(&params).unwrap();
+        let asked = fastcgi_request(&params).unwrap_or_default();
         assert_eq!(asked.text(), Some(format!("GET {uri}")));
         assert_eq!(fastcgi_request(&params[..params.len() - 1]), None);
         assert_eq!(fastcgi_request(&[0xff, 0xff]), None);
@@ -271,7 +271,11 @@ mod tests {
     fn a_length_that_is_none_is_not_guessed() {
         for (length, wanted) in [("", Some(0)), ("12", Some(12)), ("-1", None), ("1x", None)] {
             let head = uwsgi(&[("CONTENT_LENGTH", length)]);
-            assert_eq!(uwsgi_request(&head).unwrap().length(), wanted, "{length}");
+            assert_eq!(
+                uwsgi_request(&head).and_then(|asked| asked.length()),
+                wanted,
+                "{length}"
+            );
         }
     }
 }
