@@ -152,6 +152,7 @@ fn during_response(verdict: &Verdict<'_>, request: &str) -> String {
     let ends_by = verdict.exchange().map(|exchange| exchange.ends_by);
     let short = match (ends_by, verdict.response_missing()) {
         (Some(EndsBy::LastChunk), _) => ", before its last chunk".to_owned(),
+        (Some(EndsBy::LastRecord), _) => ", before its last record".to_owned(),
         (_, Some(missing)) => format!(", {missing} bytes short"),
         _ => String::new(),
     };

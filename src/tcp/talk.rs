@@ -1,23 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! A conversation in HTTP, of whichever version.
+//! A conversation in HTTP, of whichever version, or in what servers ask gateways in.
 
 use serde::{Deserialize, Serialize};
 
+use crate::tcp::fastcgi::{self, FastCgi};
+use crate::tcp::gateway;
 use crate::tcp::half::Piece;
-use crate::tcp::http::{self, Exchange, Http, Progress};
+use crate::tcp::http::{self, Dialect, Exchange, Http, Progress};
 use crate::tcp::http2::{self, Http2, PREFACE_LINE};
 use crate::tcp::phase::Phase;
 use crate::tcp::stream::Side;
 
-/// A conversation in HTTP.
+/// A conversation of requests and responses.
 // Most conversations are in HTTP/1.x, and this is in a box itself.
 #[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Talk {
-    /// HTTP/1.x
+    /// HTTP/1.x, uwsgi or SCGI
     Http(Http),
     /// HTTP/2
     Http2(Box<Http2>),
+    /// FastCGI
+    FastCgi(FastCgi),
 }
 
 impl Talk {
@@ -28,6 +32,13 @@ impl Talk {
                 Some(Talk::Http2(Box::default()))
             }
             Side::Client if http::may_start_request(bytes) => Some(Talk::Http(Http::default())),
+            Side::Client if fastcgi::starts(bytes) => Some(Talk::FastCgi(FastCgi::default())),
+            Side::Client if gateway::starts_uwsgi(bytes) => {
+                Some(Talk::Http(Http::speaking(Dialect::Uwsgi)))
+            }
+            Side::Client if gateway::starts_scgi(bytes) => {
+                Some(Talk::Http(Http::speaking(Dialect::Scgi)))
+            }
             // Inside TLS 1.2, the server can be the first to speak.
             Side::Server if http2::is_settings(bytes) => Some(Talk::Http2(Box::default())),
             Side::Server if http::starts_response(bytes) => Some(Talk::Http(Http::default())),
@@ -55,6 +66,7 @@ impl Talk {
             (Talk::Http(http), Side::Client) => http.client(at, piece),
             (Talk::Http(http), Side::Server) => http.server(at, piece, unseen),
             (Talk::Http2(http), _) => http.take(side, at, piece),
+            (Talk::FastCgi(talk), _) => talk.take(side, at, piece),
         }
     }
 
@@ -70,14 +82,15 @@ impl Talk {
         match self {
             Talk::Http(http) => http.exchange(),
             Talk::Http2(http) => http.exchange(),
+            Talk::FastCgi(talk) => talk.exchange(),
         }
     }
 
     /// The conversation, if it is in HTTP/2.
     pub fn http2(&self) -> Option<&Http2> {
         match self {
-            Talk::Http(_) => None,
             Talk::Http2(http) => Some(http),
+            Talk::Http(_) | Talk::FastCgi(_) => None,
         }
     }
 
@@ -86,6 +99,7 @@ impl Talk {
         match self {
             Talk::Http(http) => http.begun,
             Talk::Http2(http) => http.begun,
+            Talk::FastCgi(talk) => talk.begun,
         }
     }
 
@@ -94,6 +108,7 @@ impl Talk {
         match self {
             Talk::Http(http) => http.completed,
             Talk::Http2(http) => http.completed,
+            Talk::FastCgi(talk) => talk.completed,
         }
     }
 
@@ -102,6 +117,7 @@ impl Talk {
         match self {
             Talk::Http(http) => http.is_lost(),
             Talk::Http2(http) => http.is_lost(),
+            Talk::FastCgi(talk) => talk.is_lost(),
         }
     }
 
