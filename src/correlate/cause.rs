@@ -108,6 +108,8 @@ pub enum Sign {
     BadGateway,
     /// The server closed in order, in the middle of a response.
     EndedShort,
+    /// The connection is a WebSocket, or a tunnel in which no HTTP is read.
+    Tunnelled,
 }
 
 use Sign::*;
@@ -188,6 +190,9 @@ impl Sign {
             ContinuesAnother => "the answered segment has the numbers of another connection",
             BadGateway => "the response is a 502 or 504",
             EndedShort => "the server's FIN came in the middle of a response",
+            Tunnelled => {
+                "the connection is a WebSocket, or a tunnel in which no HTTP can be read"
+            }
         }
     }
 }
@@ -321,7 +326,7 @@ pub static ROWS: &[Row] = &[
     Row {
         word: "client_abort",
         needs: &[ResetByClient, Is(Form::Active), Cut(Phase::AwaitingResponse)],
-        not: &[ProbesUnanswered, RequestRepeated],
+        not: &[ProbesUnanswered, RequestRepeated, Tunnelled],
         sentence: "The client gave up while it waited for the response.",
         advice: "See the client's own timeout, or a user who left; nginx writes 499. If the \
                  time that it waited is always the same, it is a timeout.",
@@ -330,7 +335,7 @@ pub static ROWS: &[Row] = &[
     Row {
         word: "client_abort",
         needs: &[ResetByClient, Is(Form::Active), Cut(Phase::DuringResponse)],
-        not: &[ProbesUnanswered],
+        not: &[ProbesUnanswered, Tunnelled],
         sentence: "The client went away in the middle of the response.",
         advice: "A user left, or the client stopped reading. The response is lost; the server \
                  cannot prevent it.",
@@ -339,7 +344,7 @@ pub static ROWS: &[Row] = &[
     Row {
         word: "client_abort",
         needs: &[ResetByClient, Is(Form::Active), Cut(Phase::DuringRequest)],
-        not: &[ProbesUnanswered],
+        not: &[ProbesUnanswered, Tunnelled],
         sentence: "The client went away in the middle of its own request.",
         advice:
             "A user left, or the client's own timeout for the upload passed; see the client.",
@@ -348,7 +353,7 @@ pub static ROWS: &[Row] = &[
     Row {
         word: "client_abort",
         needs: &[ClientLeft, NoReset],
-        not: &[RequestRepeated],
+        not: &[RequestRepeated, Tunnelled],
         sentence: "The client closed before it had the response.",
         advice:
             "See the client's timeout, or a user who left; nginx writes 499. If such clients \
@@ -358,7 +363,7 @@ pub static ROWS: &[Row] = &[
     Row {
         word: "unread_data",
         needs: &[ResetByServer, Is(Form::Active), Unread],
-        not: &[ManyTogether, ProbesUnanswered, SynAckRepeated],
+        not: &[ManyTogether, ProbesUnanswered, SynAckRepeated, Tunnelled],
         or: Some("forced_abort"),
         sentence: "The server closed its socket with data of the client still unread, which \
                    makes a RST of the close.",
@@ -369,7 +374,7 @@ pub static ROWS: &[Row] = &[
     Row {
         word: "unread_data",
         needs: &[ResetByClient, Is(Form::Active), Cut(Phase::AfterResponse), Unread],
-        not: &[ProbesUnanswered],
+        not: &[ProbesUnanswered, Tunnelled],
         or: Some("forced_abort"),
         sentence: "The client closed its socket with data of the response still unread, or \
                    aborts on purpose, when it had all of it.",
@@ -380,7 +385,7 @@ pub static ROWS: &[Row] = &[
     Row {
         word: "forced_abort",
         needs: &[ResetByServer, Is(Form::Active)],
-        not: &[Unread, ManyTogether, ProbesUnanswered, Cut(Phase::Handshake)],
+        not: &[Unread, ManyTogether, ProbesUnanswered, Cut(Phase::Handshake), Tunnelled],
         sentence: "The server aborted the connection on purpose, with nothing new from the \
                    client.",
         advice: "Look for SO_LINGER 0, reset_timedout_connection, 'return 444', or a process \
@@ -409,6 +414,7 @@ pub static ROWS: &[Row] = &[
     Row {
         word: "data_after_close",
         needs: &[ResetByClient, Is(Form::Passive), AfterOwnFin, Answers(What::Data)],
+        not: &[Tunnelled],
         sentence: "The server sent its response to a client that had closed already.",
         advice: "See why the client did not wait: its timeout, or a user who left. The server \
                  is not at fault.",
@@ -417,7 +423,7 @@ pub static ROWS: &[Row] = &[
     Row {
         word: "data_after_close",
         needs: &[ResetByServer, Is(Form::Passive), AfterOwnFin, Answers(What::Data)],
-        not: &[AnsweredRequest, Encrypted],
+        not: &[AnsweredRequest, Encrypted, Tunnelled],
         sentence: "The client went on sending to a server that had closed already.",
         advice: "The server answered before it had read all, or gave up on the client. Let it \
                  linger (lingering_close always, lingering_timeout).",
@@ -426,6 +432,7 @@ pub static ROWS: &[Row] = &[
     Row {
         word: "data_after_close",
         needs: &[ResetByServer, Is(Form::Passive), AfterOwnFin, Answers(What::Data), Encrypted],
+        not: &[Tunnelled],
         or: Some("keepalive_race"),
         sentence: "The client went on sending to a server that had closed already.",
         advice:
@@ -497,6 +504,7 @@ pub static ROWS: &[Row] = &[
     Row {
         word: "keepalive_timeout",
         needs: &[NoReset, IdleForWholeSeconds],
+        not: &[Tunnelled],
         harmless: true,
         sentence: "The server closed the connection because it had been idle for long enough.",
         advice: "Nothing is wrong. See keepalive_timeout if it is too short for the client.",
@@ -505,6 +513,7 @@ pub static ROWS: &[Row] = &[
     Row {
         word: "crash",
         needs: &[NoReset, EndedShort],
+        not: &[Tunnelled],
         or: Some("upstream_failed"),
         sentence: "The server ended the response in order, before its end: its process was \
                    killed or gave up, and the system closed for it.",
@@ -699,6 +708,7 @@ impl Signs<'_> {
             EndedShort => verdict.closing().is_some_and(|closing| {
                 closing.by == Side::Server && closing.stage == Phase::DuringResponse
             }),
+            Tunnelled => stream.is_tunnelled(),
         }
     }
 
@@ -810,7 +820,7 @@ impl Signs<'_> {
                 false => "the last data came from the other side".to_owned(),
             },
             ResetByClient | ResetByServer | Cut(_) | Accepted | Established | NothingAsked
-            | NoReset | AfterPeerFin | Encrypted | Stayed => return None,
+            | NoReset | AfterPeerFin | Encrypted | Stayed | Tunnelled => return None,
         })
     }
 

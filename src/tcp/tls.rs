@@ -7,6 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::tcp::app::Around;
 use crate::tcp::half::Piece;
 use crate::tcp::stream::Side;
 use crate::tcp::talk::Talk;
@@ -161,7 +162,7 @@ impl Tls {
         let plain = self.plain.get_or_insert_with(|| {
             Box::new(Talk::that_begins_with(side, content).unwrap_or_else(Talk::mid_stream))
         });
-        plain.take(side, end - content.len() as i64, Piece::Data(content), None);
+        plain.take(side, end - content.len() as i64, Piece::Data(content), Around::default());
     }
 
     /// The HTTP inside, where the host has the keys.
@@ -169,9 +170,11 @@ impl Tls {
         self.plain.as_deref()
     }
 
-    /// As [`Tls::plain`], to tell it where the server closed.
-    pub fn plain_mut(&mut self) -> Option<&mut Talk> {
-        self.plain.as_deref_mut()
+    /// The server sent its FIN here.
+    pub fn server_end(&mut self, at: i64) {
+        if let Some(plain) = &mut self.plain {
+            plain.server_end(at);
+        }
     }
 
     /// Whether a record of this side has begun and not ended.
