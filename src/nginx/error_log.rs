@@ -249,6 +249,12 @@ pub(super) fn skip_header(line: &[u8]) -> Option<&[u8]> {
     Some(take_digits(starred).and_then(|(_, rest)| rest.strip_prefix(b" ")).unwrap_or(rest))
 }
 
+/// The time of a line that has the shape of an entry's beginning.
+pub(super) fn time_of(line: &[u8]) -> Option<LogTime> {
+    skip_header(line)?;
+    parse_time(line).ok().map(|(time, _)| time)
+}
+
 /// A time as nginx prints it; `None` for years that it cannot print in four digits.
 pub(super) fn stamp(time: LogTime) -> Option<[u8; 19]> {
     time.civil()?.format("%Y/%m/%d %H:%M:%S").to_string().into_bytes().try_into().ok()

@@ -82,6 +82,7 @@ impl Counts {
     pub fn complaint(&self) -> Option<&'static str> {
         let binary = self.nuls > self.bytes / 64;
         let foreign = self.entries == 0;
+        let early = self.entries > 0 && self.early == self.entries;
         [
             (self.bytes == 0, "is empty"),
             (foreign && binary, "holds no text: is it compressed or damaged?"),
@@ -90,6 +91,7 @@ impl Counts {
                 "holds no line that begins with nginx's time: cut off what stands before it",
             ),
             (foreign, "holds no line that nginx writes: is it an error log?"),
+            (early, "ends days before the capture begins: is it the right log?"),
             (
                 self.malformed > 0 && self.ends == 0,
                 "holds no entry about a connection that can be understood: was it edited?",
@@ -112,6 +114,8 @@ pub struct ErrorLogReader {
     carry: Vec<u8>,
     /// That line is longer than what is kept of it.
     overlong: bool,
+    /// The file had ended in the middle of a line, which was taken as it was.
+    torn: bool,
     /// An entry whose message goes on in the lines that follow, and its number.
     open: Vec<u8>,
     open_number: u64,
@@ -141,6 +145,11 @@ impl ErrorLogReader {
         self.counts.bytes += bytes.len() as u64;
         self.counts.nuls += memchr_iter(0, bytes).count() as u64;
         let mut rest = bytes;
+        if self.torn {
+            let Some((_, tail)) = split_after_line(rest) else { return };
+            self.torn = false;
+            rest = tail;
+        }
         if !self.carry.is_empty() {
             let Some((head, tail)) = split_after_line(rest) else {
                 self.keep(rest);
@@ -157,10 +166,12 @@ impl ErrorLogReader {
         self.keep(rest);
     }
 
-    /// Ends the file: its last line needs no line end.
+    /// Ends the file: its last line needs no line end. If the file grows after all, reading
+    /// goes on behind that line.
     pub fn finish(&mut self, sink: &mut impl FnMut(LineRef<'_>)) -> Counts {
         if !self.carry.is_empty() {
             self.end_line(sink);
+            self.torn = true;
         }
         self.end_open(sink);
         self.counts
@@ -279,6 +290,13 @@ impl ErrorLogReader {
             sink(LineRef { number, raw, entry, end });
         }
     }
+}
+
+/// The time of the first entry in the beginning of a file; `None` if that holds none.
+pub fn begins(head: &[u8]) -> Option<LogTime> {
+    let head = head.strip_prefix(BYTE_ORDER_MARK).unwrap_or(head);
+    let mut lines = head.split(|&b| b == b'\n');
+    lines.find_map(|line| error_log::time_of(&prefix::unpack(line)))
 }
 
 /// Whether an entry begins within the line, behind what something unknown put there.
