@@ -159,17 +159,23 @@ impl Store {
             leg: end.leg,
             by: end.by,
             shows: end.shows,
-            phases: agreement::phases(&end, entry.action),
+            phases: agreement::phases(&end, &entry),
             client: end
                 .peer
                 .filter(|_| end.leg == Leg::Client)
                 .or(entry.client)
                 .and_then(address),
             listen_port: entry.server.and_then(listen_port),
-            upstream: upstream.and_then(|upstream| match upstream.peer {
-                Peer::Address(address) => Some(address),
-                Peer::Unix(_) | Peer::Name(_) => None,
-            }),
+            upstream: upstream
+                .and_then(|upstream| match upstream.peer {
+                    Peer::Address(address) => Some(address),
+                    Peer::Unix(_) | Peer::Name(_) => None,
+                })
+                .or_else(|| {
+                    // The server that checks the names of mail clients stands in the message only.
+                    let named = end.peer.filter(|_| end.leg == Leg::Upstream)?;
+                    std::str::from_utf8(named).ok()?.parse().ok()
+                }),
             request: request
                 .filter(|_| !cut_request)
                 .map(|line| request_hash(&[line.method, b" ", line.target].concat())),

@@ -781,6 +781,8 @@ pub struct End<'a> {
     /// The peer that the message itself names: the TCP peer of an idle client connection, or
     /// the server that nginx could not connect to.
     pub peer: Option<&'a [u8]>,
+    /// What nginx had set out to do, if the entry tells.
+    pub action: Option<Action>,
     /// The row that fits.
     pub row: &'static Row,
 }
@@ -791,12 +793,16 @@ pub fn classify<'a>(entry: &ErrorEntry<'a>) -> Option<End<'a>> {
         return None;
     }
     let action = entry.action.and_then(Action::of);
+    // The mail module still says so while it waits for the upstream's greeting.
+    let may_linger = entry.login.is_some() && action == Some(Action::ConnectingToUpstream);
+    let action = action.filter(|_| !may_linger);
     let (row, peer) = ROWS.iter().find_map(|row| Some((row, row.find(entry, action)?)))?;
     (row.shows != Shows::Stays).then(|| End {
         leg: leg(row.leg, entry.level, action),
         by: row.by,
         shows: row.shows,
         peer,
+        action,
         row,
     })
 }
