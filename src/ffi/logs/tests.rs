@@ -242,9 +242,9 @@ fn a_log_that_grows_is_followed_through_rotation() {
     assert_eq!(loaded.follow().len(), 2);
     // A line that is not whole yet waits for its rest.
     let whole = entry(3, 3);
-    scratch.append("error.log", whole[..50].as_bytes());
+    scratch.append("error.log", &whole.as_bytes()[..50]);
     assert_eq!(loaded.follow().len(), 2);
-    scratch.append("error.log", whole[50..].as_bytes());
+    scratch.append("error.log", &whole.as_bytes()[50..]);
     let expected = [(1, "error.log", 1), (2, "error.log", 2), (3, "error.log", 3)];
     assert_eq!(loaded.follow(), found(&expected));
     // logrotate: rename, create, and nginx writes to the old one until it reopens its logs.
