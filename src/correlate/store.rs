@@ -23,6 +23,8 @@ use crate::time::{CaptureTime, LogTime, Zone};
 pub struct Store {
     zone: Zone,
     files: Vec<Box<str>>,
+    /// The file that is being read.
+    file: u32,
     kept: Vec<Kept>,
     /// The entries as they stand in their files, back to back.
     text: Vec<u8>,
@@ -130,9 +132,23 @@ impl Store {
         self.zone = zone;
     }
 
-    /// The entries that follow belong to this file.
-    pub fn begin_file(&mut self, path: &str) {
+    /// The entries that follow belong to this file; returns its number.
+    pub fn begin_file(&mut self, path: &str) -> u32 {
+        self.file = self.files.len() as u32;
         self.files.push(path.into());
+        self.file
+    }
+
+    /// The entries that follow belong to a file that was begun before.
+    pub fn resume_file(&mut self, file: u32) {
+        self.file = file;
+    }
+
+    /// A file has another name now.
+    pub fn rename_file(&mut self, file: u32, path: &str) {
+        if let Some(name) = self.files.get_mut(file as usize) {
+            *name = path.into();
+        }
     }
 
     /// Keeps an entry.
@@ -156,17 +172,23 @@ impl Store {
             leg: end.leg,
             by: end.by,
             shows: end.shows,
-            phases: agreement::phases(&end, entry.action),
+            phases: agreement::phases(&end, &entry),
             client: end
                 .peer
                 .filter(|_| end.leg == Leg::Client)
                 .or(entry.client)
                 .and_then(address),
             listen_port: entry.server.and_then(listen_port),
-            upstream: upstream.and_then(|upstream| match upstream.peer {
-                Peer::Address(address) => Some(address),
-                Peer::Unix(_) | Peer::Name(_) => None,
-            }),
+            upstream: upstream
+                .and_then(|upstream| match upstream.peer {
+                    Peer::Address(address) => Some(address),
+                    Peer::Unix(_) | Peer::Name(_) => None,
+                })
+                .or_else(|| {
+                    // The server that checks the names of mail clients stands in the message only.
+                    let named = end.peer.filter(|_| end.leg == Leg::Upstream)?;
+                    std::str::from_utf8(named).ok()?.parse().ok()
+                }),
             request: request
                 .filter(|_| !cut_request)
                 .map(|line| request_hash(&[line.method, b" ", line.target].concat())),
@@ -177,7 +199,7 @@ impl Store {
         };
         self.kept.push(Kept {
             text: (start, raw.len() as u32),
-            file: self.files.len().saturating_sub(1) as u32,
+            file: self.file,
             line: number,
             pid: entry.pid,
             connection: entry.connection,
@@ -185,8 +207,8 @@ impl Store {
         });
     }
 
-    /// Ends a file. An error says what is odd about it, in words.
-    pub fn end_file(&mut self, counts: &Counts) -> Result<(), Error> {
+    /// Puts the entries in order, after some were kept.
+    pub fn index(&mut self) {
         self.by_time.clear();
         self.by_request.clear();
         for (index, kept) in (0u32..).zip(&self.kept) {
@@ -201,7 +223,12 @@ impl Store {
         }
         self.by_time.sort_unstable();
         self.by_request.values_mut().for_each(|entries| entries.sort_unstable());
-        let path = || self.files.last().map(|path| path.to_string()).unwrap_or_default();
+    }
+
+    /// Ends a file. An error says what is odd about it, in words.
+    pub fn end_file(&mut self, counts: &Counts) -> Result<(), Error> {
+        let path =
+            || self.files.get(self.file as usize).map(|p| p.to_string()).unwrap_or_default();
         if let Some(why) = counts.complaint() {
             return Err(Error::Log { path: path(), why: why.to_owned() });
         }
