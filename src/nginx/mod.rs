@@ -9,6 +9,9 @@
 //! connection, [`error_log`] takes a line apart, and [`message`] says what happened to which of
 //! nginx's two connections. Nothing here knows packets.
 
+pub mod access_log;
+pub mod access_reader;
 pub mod error_log;
+pub mod log_format;
 pub mod message;
 pub mod reader;
