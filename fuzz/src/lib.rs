@@ -152,7 +152,8 @@ pub fn round_trip(format: &LogFormat, random: &mut Random) -> (usize, usize) {
         let Some(variable) = Variable::of(name.as_bytes()) else { continue };
         known += 1;
         // A lone dash and nothing at all may be values, and are taken for missing ones.
-        let value = value.filter(|value| !value.is_empty() && value != b"-");
+        let dash: &[u8] = if format.escape() == Escape::None { b"" } else { b"-" };
+        let value = value.filter(|value| !value.is_empty() && value != dash);
         match (entry.value(variable), value) {
             (Some(is), Some(was)) => {
                 assert_eq!(is.escape_ascii().to_string(), was.escape_ascii().to_string());
