@@ -3,6 +3,7 @@
 //! for each target of `fuzz/`, and these are the functions that the targets call.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::print_stdout)]
 
 use std::fs;
 use std::path::Path;

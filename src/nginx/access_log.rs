@@ -490,3 +490,114 @@ fn skip_nested(input: &[u8]) -> Option<&[u8]> {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn entry<'a>(format: &str, line: &'a str) -> AccessEntry<'a> {
+        let format = LogFormat::parse(format).unwrap();
+        parse(&format, line.as_bytes(), &mut false).unwrap()
+    }
+
+    #[test]
+    fn times_are_instants_and_carry_the_zone() {
+        let line = "1796196122.345 2026-12-01T23:22:02-05:30 01/Dec/2026:23:22:02 -0530";
+        let both = entry("$msec $time_iso8601 $time_local", line);
+        let exact = Stamp { instant: 1_796_196_122_345_000_000, resolution: MILLISECOND };
+        assert_eq!((both.time(), both.utc_offset()), (Some(exact), Some(-19_800)));
+        let (_, rest) = line.split_once(' ').unwrap();
+        let (iso, local) = rest.split_once(' ').unwrap();
+        for (format, line) in [("$time_iso8601", iso), ("$time_local", local)] {
+            let one = entry(format, line);
+            let whole = Stamp { instant: 1796187122 * SECOND, resolution: SECOND };
+            assert_eq!((one.time(), one.utc_offset()), (Some(whole), Some(-19_800)));
+        }
+        assert_eq!(entry("$time_iso8601", "2026-02-30T00:00:00+00:00").time(), None);
+    }
+
+    #[test]
+    fn realip_hides_the_peer_and_its_port() {
+        let format = "$remote_addr,$remote_port,$realip_remote_addr,$realip_remote_port";
+        let real = entry(format, "1.2.3.4,,10.0.0.1,4711");
+        assert_eq!((real.client_port(), real.peer_port()), (None, Some(4711)));
+        assert_eq!(real.peer_addr(), Some([10, 0, 0, 1].into()));
+        let header =
+            entry("$remote_addr,$remote_port,$realip_remote_addr", "1.2.3.4,5,10.0.0.1");
+        assert_eq!((header.client_port(), header.peer_port()), (Some(5), None));
+    }
+
+    #[test]
+    fn attempts_are_divided_by_commas_and_by_passes() {
+        let format = "$upstream_addr $upstream_status $upstream_response_time";
+        let line = "10.0.0.1:80, unix:/a:b : back 502, - : 200 0.001, - : 1.500";
+        let attempts = entry(format, line).attempts();
+        let passes: Vec<_> = attempts.iter().map(|a| (a.pass, a.status)).collect();
+        assert_eq!(passes, [(0, Some(502)), (0, None), (1, Some(200))]);
+        let times: Vec<_> = attempts.iter().map(|a| a.response_time).collect();
+        assert_eq!(times, [Some(MILLISECOND), None, Some(1500 * MILLISECOND)]);
+        let peers: Vec<_> = attempts.iter().filter_map(|a| a.peer).collect();
+        let address = Peer::Address(([10, 0, 0, 1], 80).into());
+        assert_eq!(peers, [address, Peer::Unix(b"/a:b"), Peer::Name(b"back")]);
+        assert!(entry(format, "- - -").attempts().iter().all(|a| a.peer.is_none()));
+        let many = "10.0.0.1:80, ".repeat(100) + "10.0.0.1:80";
+        assert_eq!(entry("$upstream_addr", &many).attempts().len(), limits::UPSTREAMS);
+    }
+
+    #[test]
+    fn escapes_are_resolved_when_asked() {
+        for (escape, value, meant) in [
+            (Escape::Default, r"a\x22\x5C\xFFb\x2", b"a\"\\\xffb\\x2".as_slice()),
+            (
+                Escape::Json,
+                r#"\"\\\n\u001F\ud83d\ude00\ud83dx\q\"#,
+                b"\"\\\n\x1f\xf0\x9f\x98\x80\\ud83dx\\q\\",
+            ),
+            (Escape::None, r"\x22\n", br"\x22\n"),
+        ] {
+            assert_eq!(unescape(value.as_bytes(), escape), meant, "{value}");
+        }
+        let bare = entry("$request|$request_uri|$status", r#"GET /\x22a HTTP/1.1|-|499"#);
+        assert_eq!(
+            (bare.method().unwrap(), bare.target().unwrap()),
+            (b"GET".into(), b"/\"a".into())
+        );
+        assert!(bare.may_tell_an_end());
+    }
+
+    #[test]
+    fn objects_may_hold_anything_else_in_any_order() {
+        let line = r#" {"x": {"a": [1, "}\""]}, "status" : 499 ,"uri":"","connection":"7",
+            "args":null,"completion":true, "request":"GET \/ HTTP/1.1", "pid":} "#;
+        let entry = entry("json", line);
+        assert_eq!(
+            (entry.status(), entry.connection(), entry.pid()),
+            (Some(499), Some(7), None)
+        );
+        assert_eq!(entry.value(Variable::Uri), None);
+        assert_eq!(entry.value(Variable::Args), None);
+        assert_eq!(entry.target().unwrap(), b"/".as_slice());
+        let format = LogFormat::parse("json").unwrap();
+        for bad in
+            ["", "{", "[]", "{\"a\"}", "{\"a\":1", "{\"a\":1}x", "{\"a\":\"", "{\"a\":[}"]
+        {
+            assert!(parse(&format, bad.as_bytes(), &mut false).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_could_be_two_things_is_neither() {
+        let format = LogFormat::parse("$http_referer $http_user_agent $status").unwrap();
+        let mut ambiguous = false;
+        let entry = parse(&format, b"a b c 200", &mut ambiguous).unwrap();
+        assert_eq!((entry.status(), ambiguous), (Some(200), true));
+        assert_eq!(entry.raw_value(Variable::HttpReferer), None);
+        ambiguous = false;
+        let entry = parse(&format, b"a b 200", &mut ambiguous).unwrap();
+        assert_eq!(
+            (entry.raw_value(Variable::HttpReferer), ambiguous),
+            (Some(b"a".as_slice()), false)
+        );
+    }
+}

@@ -195,3 +195,55 @@ fn split_at_line_end(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (line, after) = bytes.split_at_checked(memchr(b'\n', bytes)?)?;
     Some((line, after.strip_prefix(b"\n").unwrap_or(after)))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// Keeps statuses; wants no line with this text in it.
+    struct Statuses(&'static [u8], Vec<(u64, u16)>);
+
+    impl Keeper for Statuses {
+        fn may_want(&mut self, line: &[u8]) -> bool {
+            !line.ends_with(self.0)
+        }
+
+        fn keep(&mut self, line: AccessLine<'_>) {
+            self.1.push((line.number, line.entry.status().unwrap()));
+        }
+    }
+
+    fn read(log: &[u8], piece: usize) -> (Vec<(u64, u16)>, AccessCounts, Option<String>) {
+        let mut keeper = Statuses(b"unwanted", Vec::new());
+        let mut reader = AccessLogReader::new(LogFormat::parse("$msec|$status|$uri").unwrap());
+        log.chunks(piece).for_each(|piece| reader.push(piece, &mut keeper));
+        let counts = reader.finish(&mut keeper);
+        (keeper.1, counts, reader.complaint())
+    }
+
+    #[test]
+    fn lines_are_numbered_and_counted_through_whatever_is_between() {
+        let long = "x".repeat(limits::LOG_LINE + 1);
+        let log = format!(
+            "\u{feff}1.000|200|/\r\n\n1.000|20x|/\n1.000|201|unwanted\n{long}\n1.000|499|/a\nno"
+        );
+        let whole = read(log.as_bytes(), log.len());
+        let (kept, counts, complaint) = &whole;
+        assert_eq!(*kept, [(1, 200), (6, 499)]);
+        assert_eq!((counts.lines, counts.passed, counts.entries), (7, 2, 2));
+        assert_eq!((counts.misfits, counts.overlong), (2, 1));
+        let complaint = complaint.as_deref().unwrap();
+        assert!(
+            complaint.starts_with(
+                "line 3 does not match the log format at `$status` (nor do lines 7), 2 of 7"
+            ),
+            "{complaint}"
+        );
+        for piece in [1, 7, 1000] {
+            assert_eq!(read(log.as_bytes(), piece), whole);
+        }
+        assert_eq!(read(b"", 1).2.as_deref(), Some("is empty"));
+        assert_eq!(read(b"1.000|200|/", 1).2, None);
+    }
+}
