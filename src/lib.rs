@@ -13,10 +13,12 @@
 //! [`tcp`], [`nginx`], [`correlate`] and [`session`] are the core. They are pure: no files, no
 //! Wireshark, no C. [`ffi`] is the boundary that `include/rstdiag.h` describes, and the only
 //! place that reads files. Imports run one way, from the top of this list to its bottom:
-//! `ffi`, `session`, `correlate`, `tcp` and `nginx`, then [`time`], [`limits`], [`error`].
+//! `ffi`, `session`, `correlate`, `tcp` and `nginx`, then [`archive`], [`time`], [`limits`],
+//! [`error`].
 
 #![deny(unsafe_code)]
 
+pub mod archive;
 pub mod correlate;
 pub mod error;
 pub mod limits;

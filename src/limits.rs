@@ -7,7 +7,7 @@
 /// Frames that can be looked up. A capture of this many frames is beyond what Wireshark opens.
 pub const FRAMES: u32 = 1 << 30;
 
-/// TCP streams of one capture. Each costs a few hundred bytes.
+/// TCP streams of one capture. Each costs some 200 bytes.
 pub const STREAMS: u32 = 1 << 26;
 
 /// Seconds that a log entry and its packet may be said to lie apart: a day, beyond which the

@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::limits;
 use crate::nginx::reader::ErrorLogReader;
 use crate::tcp::segment::Segment;
-use crate::tcp::stream::Stream;
+use crate::tcp::streams::Streams;
 use crate::time::{CaptureTime, Zone, SECOND};
 
 /// When a verdict is asked for.
@@ -41,7 +41,7 @@ pub struct FrameInfo {
 /// One analysis of one capture.
 #[derive(Debug, Default)]
 pub struct Session {
-    streams: Vec<Option<Box<Stream>>>,
+    streams: Streams,
     frames: Frames,
     /// Time of the last segment.
     end: CaptureTime,
@@ -55,6 +55,12 @@ impl Session {
     /// A session with default settings.
     pub fn new() -> Session {
         Session::default()
+    }
+
+    /// A session that puts a stream to rest, which takes less memory and more time, when this
+    /// many segments of others have come since its end.
+    pub fn with_patience(segments: u64) -> Session {
+        Session { streams: Streams::with_patience(segments), ..Session::default() }
     }
 
     /// Sets the zone of log times: `auto`, `local`, `UTC`, `+08:00` or an IANA name.
@@ -84,21 +90,16 @@ impl Session {
 
     /// Takes one segment. Segments go in frame order.
     pub fn feed(&mut self, segment: &Segment<'_>) -> Result<(), Error> {
-        let index = segment.stream as usize;
         if segment.stream >= limits::STREAMS {
             return Err(Error::Limit { what: "TCP streams", limit: limits::STREAMS.into() });
         }
         self.frames.add(segment)?;
-        if index >= self.streams.len() {
-            self.streams.resize_with(index + 1, || None);
-        }
-        let slot = &mut self.streams[index];
-        let stream = slot.get_or_insert_with(|| Box::new(Stream::new(segment)));
+        let stream = self.streams.of(segment);
         let before = stream.ends_seen();
         stream.take(segment);
         self.end = self.end.max(segment.time);
         if stream.ends_seen() != before {
-            self.matcher.stream_ended(segment.stream, stream, before);
+            self.matcher.stream_ended(segment.stream, stream, before, self.end);
         }
         self.matcher.fed();
         self.survey.fed();
@@ -133,7 +134,7 @@ impl Session {
     /// What is known of a frame that was fed.
     pub fn frame(&self, frame: u32, layer: u32) -> Option<FrameInfo> {
         let stream = self.frames.stream(frame, layer)?;
-        let seen = self.streams.get(stream as usize)?.as_ref()?;
+        let seen = self.streams.get(stream)?;
         Some(FrameInfo {
             stream,
             closed: seen.closing().is_some(),
@@ -158,7 +159,7 @@ impl Session {
         let stream = self.frames.stream(frame, layer)?;
         let Session { streams, store, survey, .. } = self;
         let survey = (when == When::Final).then(|| survey.refreshed(streams));
-        let seen = streams.get(stream as usize)?.as_deref()?;
+        let seen = streams.get(stream)?;
         Some(Verdict::new(seen, self.end, store, &[], survey))
     }
 
@@ -172,21 +173,25 @@ impl Session {
             // What other streams tell is not known before all of them are.
             When::SoFar => (matcher.so_far(stream, streams, store), None),
         };
-        let seen = streams.get(stream as usize)?.as_deref()?;
+        let seen = streams.get(stream)?;
         Some(Verdict::new(seen, self.end, store, matches, survey))
     }
 
     /// Numbers of the streams that were fed, in order.
     pub fn streams(&self) -> impl Iterator<Item = u32> + '_ {
-        (0u32..).zip(&self.streams).filter_map(|(index, seen)| seen.is_some().then_some(index))
+        self.streams.numbers()
     }
 }
+
+/// Frames of a piece of [`Frames`].
+const PIECE: usize = 16 * 1024;
 
 /// Which stream each TCP header of each frame belongs to.
 #[derive(Debug, Default)]
 struct Frames {
-    /// By frame number: the stream of the outermost TCP header, plus one.
-    outer: Vec<u32>,
+    /// By frame number: the stream of the outermost TCP header, plus one. In pieces, as one
+    /// vector would take twice the room whenever it grows.
+    outer: Vec<Box<[u32]>>,
     /// The other TCP headers, which only tunnels have.
     inner: BTreeMap<(u32, u32), u32>,
     last: u32,
@@ -208,17 +213,24 @@ impl Frames {
             self.inner.insert((frame, segment.layer), segment.stream);
             return Ok(());
         }
-        let index = frame as usize;
-        if index >= self.outer.len() {
-            self.outer.resize(index + 1, 0);
+        let (piece, index) = (frame as usize / PIECE, frame as usize % PIECE);
+        if piece >= self.outer.len() {
+            self.outer.resize_with(piece + 1, Box::default);
         }
-        self.outer[index] = segment.stream + 1;
+        let piece = &mut self.outer[piece];
+        if piece.is_empty() {
+            *piece = vec![0; PIECE].into();
+        }
+        piece[index] = segment.stream + 1;
         Ok(())
     }
 
     fn stream(&self, frame: u32, layer: u32) -> Option<u32> {
         match layer {
-            0 => self.outer.get(frame as usize)?.checked_sub(1),
+            0 => {
+                let piece = self.outer.get(frame as usize / PIECE)?;
+                piece.get(frame as usize % PIECE)?.checked_sub(1)
+            }
             _ => self.inner.get(&(frame, layer)).copied(),
         }
     }

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 const ARROWS: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("limits", &[]),
+    ("archive", &[]),
     ("time", &["limits", "error"]),
-    ("tcp", &["time", "limits", "error"]),
+    ("tcp", &["archive", "time", "limits", "error"]),
     ("nginx", &["time", "limits", "error"]),
     ("correlate", &["tcp", "nginx", "time", "limits", "error"]),
     ("session", &["correlate", "tcp", "nginx", "time", "limits", "error"]),

@@ -28,6 +28,9 @@ pub struct Event {
     pub stream: u32,
 }
 
+/// Ends that are not worth looking for those that may be forgotten.
+const SOME: usize = 1024;
+
 /// Ends of streams by kind and request. `None` stands for streams on which no request is
 /// readable, which an entry with any request may be about.
 #[derive(Debug, Default)]
@@ -36,6 +39,9 @@ pub struct Events {
     by_kind: HashMap<Kind, Series>,
     /// An event came that is older than the one before it. Captures hold few of those.
     unsorted: bool,
+    /// How many events there are, and at how many to look for those that may be forgotten.
+    count: usize,
+    full: usize,
 }
 
 /// Events in the order of time.
@@ -68,7 +74,29 @@ impl Events {
         let by_kind = self.by_kind.entry(kind).or_default();
         self.unsorted |= by_kind.last().is_some_and(|last| last.time > time);
         by_kind.push(event);
+        self.count += 1;
         self.by_request.entry((kind, request)).or_default().push(event);
+    }
+
+    /// Forgets what ended before an instant, now and then: at a cost that the ends since the
+    /// last time have paid for.
+    pub fn forget_before(&mut self, instant: CaptureTime) {
+        if self.count <= self.full {
+            return;
+        }
+        self.sort();
+        let forget = |series: &mut Series| {
+            series.drain(..series.partition_point(|event| event.time < instant));
+            series.shrink_to(2 * series.len());
+            !series.is_empty()
+        };
+        self.by_request.retain(|_, series| forget(series));
+        self.by_request.shrink_to(2 * self.by_request.len());
+        self.by_kind.values_mut().for_each(|series| {
+            forget(series);
+        });
+        self.count = self.by_kind.values().map(Vec::len).sum();
+        self.full = 2 * self.count + SOME;
     }
 
     /// Brings the ends into the order of time.

@@ -10,10 +10,8 @@ use crate::limits;
 use crate::nginx::message::{By, Leg, Shows};
 use crate::tcp::phase::Phase;
 use crate::tcp::stream::{Side, Stream};
+use crate::tcp::streams::Streams;
 use crate::time::{CaptureTime, SECOND};
-
-/// Streams as the session keeps them, by number.
-pub type Streams = [Option<Box<Stream>>];
 
 /// How an entry fits a stream.
 #[derive(Clone, Copy, Debug)]
@@ -36,11 +34,6 @@ pub struct Fit {
     pub moment: Option<CaptureTime>,
 }
 
-/// A stream, by its number.
-pub fn get(streams: &Streams, number: u32) -> Option<&Stream> {
-    streams.get(number as usize)?.as_deref()
-}
-
 /// Every stream that an entry with these traits fits, each once, by number.
 pub fn fits(traits: &Traits, window: i64, events: &Events, streams: &Streams) -> Vec<Fit> {
     let mut out = Vec::new();
@@ -53,14 +46,14 @@ pub fn fits(traits: &Traits, window: i64, events: &Events, streams: &Streams) ->
                 _ => window,
             };
             for event in events.find(kind, traits.request_on(leg), written.plus(-before), to) {
-                let Some(stream) = get(streams, event.stream) else { continue };
+                let Some(stream) = streams.get(event.stream) else { continue };
                 // An end that was noted while the capture was being read may have turned out
                 // to be none.
                 let end = (kind, event.time);
-                if kind != Kind::Silence && ends(stream).all(|other| other != end) {
+                if kind != Kind::Silence && ends(&stream).all(|other| other != end) {
                     continue;
                 }
-                let found = weigh(traits, leg, kind, event.time, stream);
+                let found = weigh(traits, leg, kind, event.time, &stream);
                 out.extend(found.map(|(evidence, weight)| Fit {
                     stream: event.stream,
                     leg,

@@ -16,13 +16,14 @@ use crate::correlate::assign::{assign, Decision, Edge, Place};
 use crate::correlate::crowd;
 use crate::correlate::events::{stream_request, Events};
 use crate::correlate::evidence::{Criterion, Evidence};
-use crate::correlate::fit::{ends, fits, fits_end, get, Fit, Streams};
+use crate::correlate::fit::{ends, fits, fits_end, Fit};
 use crate::correlate::pace::Pace;
 use crate::correlate::store::{Store, Traits};
 use crate::limits;
 use crate::nginx::message::Leg;
 use crate::tcp::stream::Stream;
-use crate::time::SECOND;
+use crate::tcp::streams::Streams;
+use crate::time::{CaptureTime, SECOND};
 
 /// Seconds that entry and packet may lie apart, unless the user says otherwise.
 const WINDOW: i64 = 2 * SECOND;
@@ -55,6 +56,8 @@ pub struct Matcher {
     events: Events,
     /// Everything, matched: the entries of each stream.
     settled: HashMap<u32, Vec<Match>>,
+    /// The last end of a stream by then.
+    settled_at: CaptureTime,
     pace: Pace,
     /// The answer to the last question about one stream.
     answer: Vec<Match>,
@@ -80,6 +83,7 @@ impl Default for Matcher {
             window: WINDOW,
             events: Events::default(),
             settled: HashMap::new(),
+            settled_at: CaptureTime(i64::MIN),
             pace: Pace::default(),
             answer: Vec::new(),
         }
@@ -93,8 +97,21 @@ impl Matcher {
     }
 
     /// More ended on a stream than the ends that it `had`.
-    pub fn stream_ended(&mut self, number: u32, stream: &Stream, had: [bool; 3]) {
+    pub fn stream_ended(
+        &mut self,
+        number: u32,
+        stream: &Stream,
+        had: [bool; 3],
+        now: CaptureTime,
+    ) {
         self.events.add(number, stream, had);
+        self.events.forget_before(now.plus(-2 * self.reach()));
+    }
+
+    /// Nanoseconds that two ends may lie apart that rivals are about: an entry may be as far
+    /// from each of them.
+    fn reach(&self) -> i64 {
+        2 * self.window + SECOND
     }
 
     /// A segment was fed.
@@ -115,7 +132,9 @@ impl Matcher {
         if self.pace.is_due() {
             self.settle(streams, store);
         }
-        if self.pace.is_current() {
+        let last = streams.get(number).and_then(|s| ends(&s).map(|(_, time)| time).max());
+        let is_past = last.is_some_and(|last| last < self.settled_at.plus(-self.reach()));
+        if self.pace.is_current() || is_past {
             return self.settled.get(&number).map_or(&[], Vec::as_slice);
         }
         self.so_far(number, streams, store)
@@ -124,20 +143,21 @@ impl Matcher {
     /// The entries about a stream, judged by its neighbours of this moment.
     pub fn so_far(&mut self, number: u32, streams: &Streams, store: &Store) -> &[Match] {
         self.answer.clear();
-        if let Some(stream) = get(streams, number) {
+        if let Some(stream) = streams.get(number) {
             self.events.sort();
-            self.answer = self.near(number, stream, streams, store).unwrap_or_default();
+            self.answer = self.near(number, &stream, streams, store).unwrap_or_default();
         }
         &self.answer
     }
 
     fn settle(&mut self, streams: &Streams, store: &Store) {
         let mut events = Events::default();
-        for (number, stream) in (0u32..).zip(streams) {
-            if let Some(stream) = stream {
-                events.add(number, stream, [false; 3]);
-                events.add_silence(number, stream);
-            }
+        self.settled_at = CaptureTime(i64::MIN);
+        for (number, stream) in streams.iter() {
+            events.add(number, &stream, [false; 3]);
+            events.add_silence(number, &stream);
+            let last = ends(&stream).map(|(_, time)| time).max();
+            self.settled_at = self.settled_at.max(last.unwrap_or(self.settled_at));
         }
         events.sort();
         let groups = self.groups(0..store.kept().len() as u32, &events, streams, store);
@@ -153,7 +173,7 @@ impl Matcher {
         }
         by_stream.values_mut().for_each(|matches| sort(matches));
         self.settled = by_stream;
-        self.pace.worked_out(streams.len() + store.kept().len());
+        self.pace.worked_out(streams.count() + store.kept().len());
     }
 
     /// The matches of one stream, decided among the entries that fit it and the other streams

@@ -6,12 +6,12 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use crate::correlate::events::stream_request;
-use crate::correlate::fit::Streams;
 use crate::correlate::pace::Pace;
 use crate::tcp::http::Progress;
 use crate::tcp::phase::Phase::Handshake;
 use crate::tcp::segment::Endpoint;
 use crate::tcp::stream::{Side, Stream};
+use crate::tcp::streams::Streams;
 use crate::tcp::trace::Seen;
 use crate::time::{CaptureTime, SECOND};
 
@@ -33,8 +33,9 @@ pub struct Survey {
     left: HashMap<(IpAddr, Endpoint), u32>,
     /// By server: when it reset connections on which it had not said a word.
     dropped: HashMap<Endpoint, Vec<CaptureTime>>,
-    /// By the next numbers of both sides, in either order: connections and their first frames.
-    numbers: HashMap<[u32; 2], u32>,
+    /// By the numbers of a segment that met no socket: the first frame of the connection that
+    /// it continues, if there is one.
+    continued: HashMap<[u32; 2], Option<u32>>,
     /// By the host that asked and the request: upstreams that did not answer.
     failed: HashMap<(IpAddr, Option<u64>), Vec<Ended>>,
 }
@@ -55,12 +56,17 @@ impl Survey {
 
     fn look(&mut self, streams: &Streams) {
         let mut survey = Survey::default();
-        for stream in streams.iter().flatten() {
-            survey.add(stream);
+        for (_, stream) in streams.iter() {
+            survey.add(&stream);
+        }
+        if !survey.continued.is_empty() {
+            for (_, stream) in streams.iter() {
+                survey.note_continued(&stream);
+            }
         }
         survey.dropped.values_mut().for_each(|times| times.sort_unstable());
         survey.failed.values_mut().for_each(|ends| ends.sort_unstable());
-        survey.pace.worked_out(streams.len());
+        survey.pace.worked_out(streams.count());
         *self = survey;
     }
 
@@ -72,10 +78,9 @@ impl Survey {
                 self.note_ttl(addr, habits.ttl, habits.ttl_varies);
             }
         }
-        if let Some([ours, theirs]) = stream.next_seqs().filter(|_| stream.was_joined_early()) {
-            self.numbers.insert([ours, theirs], stream.first_frame);
-            self.numbers.insert([theirs, ours], stream.first_frame);
-        }
+        let stray = stream.resets().filter(|_| !stream.was_joined_early());
+        let answered = stray.and_then(|resets| resets.signs.answers?.numbers());
+        self.continued.extend(answered.map(|numbers| (numbers, None)));
         let Some(asker) = client.addr else { return };
         let went = stream.is_unasked() && stream.resets().is_some_and(|r| r.by == Side::Client);
         if went {
@@ -91,6 +96,16 @@ impl Survey {
         if let Some(end) = unanswered(stream) {
             let key = (asker, stream_request(stream));
             self.failed.entry(key).or_default().push((end, stream.first_frame));
+        }
+    }
+
+    fn note_continued(&mut self, stream: &Stream) {
+        let known = stream.next_seqs().filter(|_| stream.was_joined_early());
+        let Some([ours, theirs]) = known else { return };
+        for numbers in [[ours, theirs], [theirs, ours]] {
+            if let Some(other) = self.continued.get_mut(&numbers) {
+                *other = Some(stream.first_frame);
+            }
         }
     }
 
@@ -120,7 +135,7 @@ impl Survey {
 
     /// The first frame of the connection that data with these numbers continues.
     pub fn continued(&self, seen: &Seen) -> Option<u32> {
-        self.numbers.get(&seen.numbers()?).copied()
+        self.continued.get(&seen.numbers()?).copied().flatten()
     }
 
     /// Connections that this server dropped at this time, unanswered.

@@ -14,6 +14,7 @@ use crate::tcp::http::{Exchange, Progress};
 use crate::tcp::phase::Phase;
 use crate::tcp::segment::Endpoint;
 use crate::tcp::stream::{Caveats, Close, Closing, Resets, Side, Stream};
+use crate::tcp::streams::StreamRef;
 use crate::tcp::talk::Talk;
 use crate::tcp::trace::{Form, What};
 use crate::time::CaptureTime;
@@ -66,9 +67,9 @@ impl Severity {
 }
 
 /// The verdict on one stream. Methods are named as the public fields.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Verdict<'a> {
-    stream: &'a Stream,
+    stream: StreamRef<'a>,
     /// When the capture ended, as far as it has been read.
     end: CaptureTime,
     store: &'a Store,
@@ -80,7 +81,7 @@ pub struct Verdict<'a> {
 impl<'a> Verdict<'a> {
     /// The verdict on this stream, given the time of the last segment and its log entries.
     pub fn new(
-        stream: &'a Stream,
+        stream: StreamRef<'a>,
         end: CaptureTime,
         store: &'a Store,
         matches: &'a [Match],
@@ -230,12 +231,12 @@ impl<'a> Verdict<'a> {
     }
 
     /// The first FIN or RST.
-    pub fn closing(&self) -> Option<&'a Closing> {
+    pub fn closing(&self) -> Option<&Closing> {
         self.stream.closing()
     }
 
     /// The RSTs.
-    pub fn resets(&self) -> Option<&'a Resets> {
+    pub fn resets(&self) -> Option<&Resets> {
         self.stream.resets()
     }
 
@@ -265,13 +266,13 @@ impl<'a> Verdict<'a> {
     }
 
     /// The exchange that `transaction` is about.
-    pub fn exchange(&self) -> Option<&'a Exchange> {
+    pub fn exchange(&self) -> Option<&Exchange> {
         // A response that the server sent unasked is no transaction.
         self.stream.exchange().filter(|exchange| exchange.sent != Progress::None)
     }
 
     /// Method and URI of that exchange.
-    pub fn request(&self) -> Option<&'a str> {
+    pub fn request(&self) -> Option<&str> {
         self.exchange().and_then(|exchange| exchange.request.as_deref())
     }
 
@@ -317,8 +318,8 @@ impl<'a> Verdict<'a> {
         self.matches.iter().filter_map(move |m| Some((store.entry(m.entry)?, m)))
     }
 
-    pub(crate) fn stream(&self) -> &'a Stream {
-        self.stream
+    pub(crate) fn stream(&self) -> &Stream {
+        &self.stream
     }
 }
 

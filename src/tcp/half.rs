@@ -7,6 +7,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::limits;
 
 /// A piece of one direction's byte stream, in order.
@@ -30,7 +32,7 @@ impl Piece<'_> {
 }
 
 /// Why the capture lacks bytes that were sent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Losses {
     /// A segment is not in the capture.
     pub gap: bool,
@@ -39,14 +41,14 @@ pub struct Losses {
 }
 
 /// Segments by their start.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Waiting {
     segments: BTreeMap<i64, Held>,
     bytes: usize,
 }
 
 /// Where a reset cut a direction.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Cut {
     at: i64,
     /// Segments behind it, which count if the reset turns out to have had no effect.
@@ -56,7 +58,7 @@ struct Cut {
 }
 
 /// A segment that waits.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Held {
     /// Length on the wire; `bytes` may be shorter.
     len: u32,
@@ -64,7 +66,7 @@ struct Held {
 }
 
 /// One direction of a connection.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Half {
     /// Sequence number of position 0.
     base: Option<u32>,

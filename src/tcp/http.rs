@@ -12,12 +12,13 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::mem::MaybeUninit;
 
 use memchr::memmem;
+use serde::{Deserialize, Serialize};
 
 use crate::limits;
 use crate::tcp::half::Piece;
 
 /// How far a message has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Progress {
     /// Not one byte of it was sent.
     #[default]
@@ -31,7 +32,7 @@ pub enum Progress {
 }
 
 /// One request and its response.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Exchange {
     serial: u64,
     kind: Kind,
@@ -67,7 +68,7 @@ impl Exchange {
 }
 
 /// What ends a response.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EndsBy {
     /// Its head or its length, which is known from the beginning.
     #[default]
@@ -79,7 +80,7 @@ pub enum EndsBy {
 }
 
 /// What a request's method means for the framing of its response.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 enum Kind {
     Head,
     Connect,
@@ -88,7 +89,7 @@ enum Kind {
 }
 
 /// The HTTP/1.x conversation of one connection.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Http {
     requests: Reader,
     responses: Reader,
@@ -108,14 +109,14 @@ pub struct Http {
     answered_early: VecDeque<i64>,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Reader {
     state: State,
     /// Serial of the exchange that the message belongs to.
     serial: u64,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 enum State {
     /// Between messages.
     #[default]
@@ -133,7 +134,7 @@ enum State {
 }
 
 /// Where in a chunked body the stream stands (RFC 9112, section 7.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Chunk {
     /// In the size's digits: its value, once there is a digit.
     Size(Option<u64>),

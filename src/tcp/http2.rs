@@ -7,6 +7,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::limits;
 use crate::tcp::half::Piece;
 use crate::tcp::http::{Exchange, Progress};
@@ -27,7 +29,7 @@ const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 
 /// The HTTP/2 conversation of one connection.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Http2 {
     client: Frames,
     server: Frames,
@@ -42,7 +44,7 @@ pub struct Http2 {
 }
 
 /// The frames of one side.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Frames {
     header: [u8; HEADER],
     header_len: usize,

@@ -7,6 +7,7 @@ pub mod http2;
 pub mod phase;
 pub mod segment;
 pub mod stream;
+pub mod streams;
 pub mod talk;
 pub mod tls;
 pub mod trace;

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! How far a connection and the exchange on it had come.
 
+use serde::{Deserialize, Serialize};
+
 /// How far a connection had come at one moment, in the order in which it gets there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub enum Phase {
     /// The three-way handshake is not complete.
     Handshake,

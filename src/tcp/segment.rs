@@ -4,11 +4,12 @@
 use std::net::IpAddr;
 
 use etherparse::{TcpHeaderSlice, TcpSlice};
+use serde::{Deserialize, Serialize};
 
 use crate::time::CaptureTime;
 
 /// One end of a connection, as a segment names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Endpoint {
     /// Network address, where the capture shows it.
     pub addr: Option<IpAddr>,

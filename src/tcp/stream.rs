@@ -5,6 +5,8 @@
 //! exchange had come at that moment, and what the capture lacks. `correlate::verdict` draws
 //! the conclusions.
 
+use serde::{Deserialize, Serialize};
+
 use crate::limits;
 use crate::tcp::half::{self, Half, Piece};
 use crate::tcp::http::{self, Exchange, Progress};
@@ -16,7 +18,7 @@ use crate::tcp::trace::{Place, ResetSigns, Trace};
 use crate::time::{CaptureTime, SECOND};
 
 /// One of the two ends of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Side {
     /// The end that opened the connection.
     Client,
@@ -43,7 +45,7 @@ impl Side {
 }
 
 /// How a connection was closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Close {
     /// FIN, ACK, FIN, ACK.
     FourWay,
@@ -86,7 +88,7 @@ const BURST_END: i64 = SECOND;
 const FURTHEST_RESET: i64 = 16 << 20;
 
 /// Where a FIN or RST stands in the capture.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
     /// Frame number.
     pub frame: u32,
@@ -95,7 +97,7 @@ pub struct Mark {
 }
 
 /// The first FIN or RST of a stream, and how things stood at that moment.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Closing {
     /// Where it stands.
     pub at: Mark,
@@ -114,7 +116,7 @@ pub struct Closing {
 }
 
 /// The RSTs of a stream. Its first one is the first that had an effect, if any had.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Resets {
     /// The first of them.
     pub at: Mark,
@@ -153,7 +155,7 @@ type Key = (Side, u16, u32, u32);
 /// RSTs of one burst that are told from their copies: endpoints send up to three.
 const RESET_KEYS: usize = 4;
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Fin {
     at: Mark,
     /// Position behind the last byte of data.
@@ -163,14 +165,14 @@ struct Fin {
 }
 
 /// A FIN that came behind a RST: it counts if the RST had no effect.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct LateFin {
     fin: Fin,
     closing: Closing,
 }
 
 /// The last data of a conversation by bursts.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Burst {
     time: CaptureTime,
     /// Position behind it.
@@ -178,7 +180,7 @@ struct Burst {
 }
 
 /// How things stood before holes were given up.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct GivenUp {
     halves: [Half; 2],
     app: App,
@@ -188,7 +190,7 @@ struct GivenUp {
 const LATE_PATIENCE: u8 = 8;
 
 /// What the payload was recognized as.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 enum App {
     #[default]
     Undecided,
@@ -198,7 +200,7 @@ enum App {
 }
 
 /// What a capture does not show of a stream.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Caveats {
     /// The handshake is not in the capture.
     pub mid_stream: bool,
@@ -215,7 +217,7 @@ pub struct Caveats {
 }
 
 /// One TCP stream. Arrays by [`Side`] have the client first.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Stream {
     /// The first frame of the stream.
     pub first_frame: u32,
@@ -374,6 +376,17 @@ impl Stream {
     pub fn ends_seen(&self) -> [bool; 3] {
         let [client, server] = self.fins;
         [client.is_some(), server.is_some(), self.effective_resets().is_some()]
+    }
+
+    /// Both sides have sent a FIN, or a RST ended the connection.
+    pub fn is_over(&self) -> bool {
+        self.effective_resets().is_some() || self.fins.iter().all(Option::is_some)
+    }
+
+    /// Nothing has come for a while: copies of the last segments would have.
+    pub fn rest(&mut self) {
+        self.last_key = [None; 2];
+        self.syn_key = [None; 2];
     }
 
     /// The handshake is complete, or the capture starts after it.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! A conversation in HTTP, of whichever version.
 
+use serde::{Deserialize, Serialize};
+
 use crate::tcp::half::Piece;
 use crate::tcp::http::{self, Exchange, Http, Progress};
 use crate::tcp::http2::{self, Http2, PREFACE_LINE};
@@ -8,7 +10,7 @@ use crate::tcp::phase::Phase;
 use crate::tcp::stream::Side;
 
 /// A conversation in HTTP.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Talk {
     /// HTTP/1.x
     Http(Http),

@@ -5,6 +5,8 @@
 //! side sent application data, and how much. They do not tell where a request or a response
 //! ends, so nothing here claims that.
 
+use serde::{Deserialize, Serialize};
+
 use crate::tcp::half::Piece;
 use crate::tcp::stream::Side;
 use crate::tcp::talk::Talk;
@@ -30,7 +32,7 @@ const TICKET_LEN: u16 = 600;
 const SMALLEST_REQUEST: u64 = 64;
 
 /// What is seen of one side.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Records {
     header: [u8; HEADER],
     header_len: usize,
@@ -45,7 +47,7 @@ struct Records {
 }
 
 /// A conversation by direction: who sent application data last, and how much.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bursts {
     /// The side that sent the last burst.
     pub last: Option<Side>,
@@ -79,7 +81,7 @@ impl Bursts {
 }
 
 /// The record layer of one connection.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Tls {
     client: Records,
     server: Records,

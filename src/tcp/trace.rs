@@ -4,6 +4,8 @@
 //! A RST is judged against the other packets of the side whose address it bears, never against
 //! fixed values: what one system puts into every RST is a forgery on another.
 
+use serde::{Deserialize, Serialize};
+
 use crate::tcp::segment::Segment;
 use crate::tcp::stream::Side;
 use crate::time::{CaptureTime, SECOND};
@@ -25,7 +27,7 @@ const JITTER: i64 = SECOND / 5;
 const NEAR: u8 = 2;
 
 /// How a RST came about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Form {
     /// A living socket aborted.
     Active,
@@ -50,7 +52,7 @@ impl Form {
 }
 
 /// What a segment is, as far as a RST can answer it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum What {
     /// A SYN without an ACK.
     Syn,
@@ -69,7 +71,7 @@ pub enum What {
 }
 
 /// One segment before the RST.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Seen {
     /// Frame number.
     pub frame: u32,
@@ -95,7 +97,7 @@ impl Seen {
 }
 
 /// What the packets of one side have in common.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Habits {
     /// TTL or hop limit, while all have the same.
     pub ttl: Option<u8>,
@@ -119,7 +121,7 @@ impl Habits {
 }
 
 /// The last segments of a stream, and what each side's have in common.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Trace {
     recent: Vec<Seen>,
     /// By [`Side`].
@@ -138,7 +140,7 @@ pub struct Trace {
 }
 
 /// What is noted of the first RST.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct ResetSigns {
     /// It acknowledges something.
     pub ack_flag: bool,

@@ -5,16 +5,15 @@
 //! turns, and the smallest user CPU time of each counts, because noise only ever adds.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
+mod memory;
 #[path = "../support/mod.rs"]
 mod support;
 mod traffic;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::Path;
 use std::process::Stdio;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rstdiag::session::{Session, When};
+use rstdiag::session::When;
 use support::host::{host, open_up, readable_dir};
 use traffic::Traffic;
 
@@ -23,29 +22,6 @@ const ROUNDS: usize = 5;
 
 /// Connections of the capture; some 34 packets each.
 const CONNECTIONS: u32 = 16_000;
-
-/// Counts the bytes that are in use.
-struct Counting;
-
-static IN_USE: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: hands everything to the system's allocator, as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        IN_USE.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        IN_USE.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promise.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 fn main() {
     let dir = readable_dir("bench");
@@ -66,7 +42,7 @@ fn main() {
         (&reset, false),
     );
     growth();
-    memory(&traffic);
+    memory(&Traffic::new(10 * CONNECTIONS));
 }
 
 /// Prints how much more user CPU time one way of calling tshark takes than another.
@@ -137,19 +113,9 @@ fn growth() {
 
 /// Prints the memory of a session against its budget.
 fn memory(traffic: &Traffic) {
-    let before = IN_USE.load(Ordering::Relaxed);
-    let mut session = traffic.replay();
-    let _ = session.verdict_of(0, When::Final);
-    let used = IN_USE.load(Ordering::Relaxed) - before;
-    let empty = Traffic { with_log: false, ..traffic.clone() };
-    let before = IN_USE.load(Ordering::Relaxed);
-    let bare: Session = empty.replay();
-    let without_log = IN_USE.load(Ordering::Relaxed) - before;
-    drop(bare);
-    let streams = without_log as f64 - 4.0 * traffic.packets() as f64;
+    let [stream, entry] = memory::of(traffic);
     println!(
-        "memory: {:.0} B a stream beside 4 B a frame (budget 200), {:.0} B a kept entry (budget 150)",
-        streams / f64::from(CONNECTIONS),
-        (used - without_log) as f64 / traffic.entries() as f64
+        "memory: {stream:.0} B a stream beside 4 B a frame (budget 200), {entry:.0} B a kept \
+         entry (budget 150)"
     );
 }

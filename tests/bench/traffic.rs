@@ -82,7 +82,8 @@ impl Traffic {
 
     fn connection(&self, connection: u32, take: &mut dyn FnMut(Packet<'_>)) {
         let mut time = self.started(connection);
-        let (mut client, mut server) = (connection.wrapping_mul(2_654_435_761), connection);
+        let mut client = connection.wrapping_mul(2_654_435_761);
+        let mut server = client.rotate_left(11).wrapping_mul(2_246_822_519);
         let mut send = |from_client: bool, seq: u32, ack: u32, flags: &str, payload: &[u8]| {
             time += 10_000;
             let tcp = Header {
@@ -217,8 +218,8 @@ impl Traffic {
                 tcp: packet.tcp,
                 payload_len: packet.payload.len() as u32,
                 payload: packet.payload,
-                ip_id: None,
-                ttl: None,
+                ip_id: Some(frame as u16),
+                ttl: Some(if packet.from_client { 57 } else { 64 }),
                 decrypted: &[],
             };
             session.feed(&segment).unwrap();

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Every stream of a capture: those at work as they are, those at rest packed.
+//!
+//! A capture holds millions of connections, of which few are open at a time. A stream that
+//! nothing was heard of for a while is packed to a tenth of its size. Whoever asks about it
+//! gets it unpacked, and a segment that belongs to it after all puts it back to work.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::ops::Deref;
+use std::rc::Rc;
+
+use crate::archive::{Archive, Record};
+use crate::tcp::segment::Segment;
+use crate::tcp::stream::Stream;
+
+/// Segments of other streams after which a stream that is over is put to rest. What belongs to
+/// the end of a connection comes within a few.
+const PATIENCE: u64 = 4096;
+
+/// How much longer a stream is waited for that is still open.
+const OPEN: u64 = 16;
+
+/// Unpacked streams at hand, each in the place that its number says: a host goes through the
+/// frames of a capture in order, and the streams of a moment are near each other.
+const AT_HAND: usize = 64;
+
+/// The streams of a capture, by number.
+#[derive(Debug)]
+pub struct Streams {
+    slots: Vec<Slot>,
+    packed: Archive,
+    /// Streams at work, and the moment to look whether one can rest.
+    rounds: VecDeque<(u64, u32)>,
+    /// Segments that were taken.
+    taken: u64,
+    patience: u64,
+    at_hand: RefCell<AtHand>,
+}
+
+/// At most one of both; neither for a number that no segment bears.
+#[derive(Debug, Default)]
+struct Slot {
+    working: Option<Box<Working>>,
+    resting: Option<Record>,
+}
+
+#[derive(Debug)]
+struct Working {
+    stream: Stream,
+    /// Segments that had been taken when the last one of this stream was.
+    touched: u64,
+}
+
+/// A stream that is looked at.
+#[derive(Clone, Debug)]
+pub enum StreamRef<'a> {
+    /// As it is.
+    Working(&'a Stream),
+    /// Unpacked.
+    Resting(Rc<Stream>),
+}
+
+impl Deref for StreamRef<'_> {
+    type Target = Stream;
+
+    fn deref(&self) -> &Stream {
+        match self {
+            StreamRef::Working(stream) => stream,
+            StreamRef::Resting(stream) => stream,
+        }
+    }
+}
+
+impl Default for Streams {
+    fn default() -> Streams {
+        Streams::with_patience(PATIENCE)
+    }
+}
+
+impl Streams {
+    /// No stream yet; each will be put to rest when this many segments of others have come
+    /// since its end.
+    pub fn with_patience(patience: u64) -> Streams {
+        Streams {
+            slots: Vec::new(),
+            packed: Archive::default(),
+            rounds: VecDeque::new(),
+            taken: 0,
+            patience,
+            at_hand: RefCell::default(),
+        }
+    }
+
+    /// The stream that a segment belongs to, made if there is none yet; to be changed.
+    pub fn of(&mut self, segment: &Segment<'_>) -> &mut Stream {
+        self.put_to_rest();
+        let Streams { slots, packed, rounds, taken, patience, at_hand } = self;
+        *taken += 1;
+        let index = segment.stream as usize;
+        if index >= slots.len() {
+            slots.resize_with(index + 1, Slot::default);
+        }
+        let Slot { working, resting } = &mut slots[index];
+        let working = working.get_or_insert_with(|| {
+            rounds.push_back((*taken + *patience, segment.stream));
+            let stream = resting.take().and_then(|record| {
+                at_hand.get_mut().forget(segment.stream);
+                let stream = packed.read(record, unpack);
+                packed.remove(record);
+                stream.flatten()
+            });
+            let stream = stream.unwrap_or_else(|| Stream::new(segment));
+            Box::new(Working { stream, touched: 0 })
+        });
+        working.touched = *taken;
+        &mut working.stream
+    }
+
+    /// A stream.
+    pub fn get(&self, number: u32) -> Option<StreamRef<'_>> {
+        let slot = self.slots.get(number as usize)?;
+        if let Some(working) = &slot.working {
+            return Some(StreamRef::Working(&working.stream));
+        }
+        let record = slot.resting?;
+        let stream = self
+            .at_hand
+            .borrow_mut()
+            .get(number, || self.packed.read(record, unpack).flatten())?;
+        Some(StreamRef::Resting(stream))
+    }
+
+    /// Every stream with its number, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, StreamRef<'_>)> {
+        self.numbers().filter_map(|number| Some((number, self.get(number)?)))
+    }
+
+    /// Numbers of the streams, in order.
+    pub fn numbers(&self) -> impl Iterator<Item = u32> + '_ {
+        let used = |slot: &Slot| slot.working.is_some() || slot.resting.is_some();
+        (0u32..).zip(&self.slots).filter_map(move |(number, slot)| used(slot).then_some(number))
+    }
+
+    /// How many numbers there are, used or not.
+    pub fn count(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Looks at the stream whose turn it is, if one is due, and packs it if it can rest.
+    fn put_to_rest(&mut self) {
+        let due = self.rounds.front().filter(|(due, _)| *due <= self.taken);
+        let Some(&(_, number)) = due else { return };
+        self.rounds.pop_front();
+        let Some(slot) = self.slots.get_mut(number as usize) else { return };
+        let Some(working) = &mut slot.working else { return };
+        let waits = if working.stream.is_over() { 1 } else { OPEN };
+        let rests = self.taken - working.touched >= waits * self.patience;
+        let record = match rests.then(|| pack(&mut working.stream)).flatten() {
+            Some(bytes) => self.packed.add(&bytes),
+            None => return self.rounds.push_back((self.taken + self.patience, number)),
+        };
+        *slot = Slot { working: None, resting: Some(record) };
+    }
+}
+
+fn pack(stream: &mut Stream) -> Option<Vec<u8>> {
+    stream.rest();
+    postcard::to_allocvec(stream).ok()
+}
+
+fn unpack(bytes: &[u8]) -> Option<Stream> {
+    postcard::take_from_bytes(bytes).ok().map(|(stream, _)| stream)
+}
+
+/// Unpacked streams.
+#[derive(Debug, Default)]
+struct AtHand(Vec<Option<(u32, Rc<Stream>)>>);
+
+impl AtHand {
+    fn get(&mut self, number: u32, unpack: impl Fn() -> Option<Stream>) -> Option<Rc<Stream>> {
+        self.0.resize(AT_HAND, None);
+        let place = &mut self.0[number as usize % AT_HAND];
+        if let Some((_, stream)) = place.as_ref().filter(|(other, _)| *other == number) {
+            return Some(Rc::clone(stream));
+        }
+        let stream = Rc::new(unpack()?);
+        *place = Some((number, Rc::clone(&stream)));
+        Some(stream)
+    }
+
+    fn forget(&mut self, number: u32) {
+        if let Some(place) = self.0.get_mut(number as usize % AT_HAND) {
+            *place = place.take().filter(|(other, _)| *other != number);
+        }
+    }
+}
