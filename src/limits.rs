@@ -14,6 +14,10 @@ pub const STREAMS: u32 = 1 << 26;
 /// zone is wrong rather than the clock.
 pub const WINDOW: f64 = 86_400.0;
 
+/// Seconds that may be said to be added to log times: ten years, for hosts that lost their
+/// clock.
+pub const CLOCK_OFFSET: f64 = 315_576_000.0;
+
 /// Bytes of early segments that one direction keeps until the ones before them arrive: more
 /// than a usual receive window holds of message heads. What exceeds it is only counted.
 pub const PENDING_BYTES: usize = 256 * 1024;
@@ -49,9 +53,13 @@ pub const LOG_CONTEXTS: usize = 32;
 /// words of the log's own grammar into its request needs more than one.
 pub const LOG_QUOTES: usize = 16;
 
-/// Entries about the end of a connection that are kept of all logs together, some 500 bytes
+/// Entries about the end of a connection that are kept of all logs together, at most 150 bytes
 /// each.
 pub const LOG_ENTRIES: usize = 2_000_000;
+
+/// Pairs of an entry's second and an end's that are counted to find the log's clock. Each is
+/// an addition; what lies behind is left out.
+pub const CLOCK_PAIRS: usize = 20_000_000;
 
 /// Pairs of entries and streams near one end that are weighed while the capture is still being
 /// read. Where more happens at once, the answer waits until all of it has been read.

@@ -13,6 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::correlate::assign::{assign, Decision, Edge, Place};
+use crate::correlate::clock::Ballot;
 use crate::correlate::crowd;
 use crate::correlate::events::{stream_request, Events};
 use crate::correlate::evidence::{Criterion, Evidence};
@@ -55,7 +56,7 @@ pub struct Matcher {
     window: i64,
     events: Events,
     /// Everything, matched: the entries of each stream.
-    settled: HashMap<u32, Vec<Match>>,
+    settled: Settled,
     /// The last end of a stream by then.
     settled_at: CaptureTime,
     pace: Pace,
@@ -82,7 +83,7 @@ impl Default for Matcher {
         Matcher {
             window: WINDOW,
             events: Events::default(),
-            settled: HashMap::new(),
+            settled: Settled::default(),
             settled_at: CaptureTime(i64::MIN),
             pace: Pace::default(),
             answer: Vec::new(),
@@ -125,8 +126,8 @@ impl Matcher {
     }
 
     /// The entries about a stream, when every segment has been fed.
-    pub fn all(&mut self, number: u32, streams: &Streams, store: &Store) -> &[Match] {
-        if store.kept().is_empty() {
+    pub fn all(&mut self, number: u32, streams: &Streams, store: &mut Store) -> &[Match] {
+        if store.count() == 0 {
             return &[];
         }
         if self.pace.is_due() {
@@ -135,7 +136,7 @@ impl Matcher {
         let last = streams.get(number).and_then(|s| ends(&s).map(|(_, time)| time).max());
         let is_past = last.is_some_and(|last| last < self.settled_at.plus(-self.reach()));
         if self.pace.is_current() || is_past {
-            return self.settled.get(&number).map_or(&[], Vec::as_slice);
+            return self.settled.of(number);
         }
         self.so_far(number, streams, store)
     }
@@ -150,30 +151,31 @@ impl Matcher {
         &self.answer
     }
 
-    fn settle(&mut self, streams: &Streams, store: &Store) {
+    fn settle(&mut self, streams: &Streams, store: &mut Store) {
         let mut events = Events::default();
+        let mut ballot = Ballot::new(store);
         self.settled_at = CaptureTime(i64::MIN);
         for (number, stream) in streams.iter() {
             events.add(number, &stream, [false; 3]);
             events.add_silence(number, &stream);
+            ballot.add(&stream);
             let last = ends(&stream).map(|(_, time)| time).max();
             self.settled_at = self.settled_at.max(last.unwrap_or(self.settled_at));
         }
         events.sort();
-        let groups = self.groups(0..store.kept().len() as u32, &events, streams, store);
-        let mut by_stream: HashMap<u32, Vec<Match>> = HashMap::new();
+        if let Some(clock) = ballot.count(store.clock()) {
+            store.set_clock(clock);
+        }
+        let groups = self.groups(0..store.count(), &events, streams, store);
+        let mut all = Vec::new();
         for part in parts(groups) {
-            let decided = match pair_count(&part) {
+            all.extend(match pair_count(&part) {
                 few if few <= limits::PAIRS => decide(&pairs(&part), store),
                 _ => crowd::decide(&part, store),
-            };
-            for (stream, found) in decided {
-                by_stream.entry(stream).or_default().push(found);
-            }
+            });
         }
-        by_stream.values_mut().for_each(|matches| sort(matches));
-        self.settled = by_stream;
-        self.pace.worked_out(streams.count() + store.kept().len());
+        self.settled = Settled::new(all);
+        self.pace.worked_out(streams.count() + store.count() as usize);
     }
 
     /// The matches of one stream, decided among the entries that fit it and the other streams
@@ -190,7 +192,8 @@ impl Matcher {
             let (from, to) = (time.plus(-self.window - SECOND), time.plus(self.window));
             let entries = store.between(stream_request(stream), from, to);
             let fitting = entries.filter(|&entry| {
-                fits_end(&store.kept()[entry as usize].traits, kind, time, stream)
+                let kept = store.kept(entry);
+                kept.is_some_and(|kept| fits_end(&kept.traits, kind, time, stream))
             });
             near.extend(fitting.take(limits::NEIGHBOURS + 1));
         }
@@ -203,7 +206,7 @@ impl Matcher {
         let decided = decide(&pairs(&groups), store).into_iter();
         let mut out: Vec<Match> =
             decided.filter(|(to, _)| *to == number).map(|(_, found)| found).collect();
-        sort(&mut out);
+        out.sort_by_key(rank);
         Some(out)
     }
 
@@ -215,15 +218,17 @@ impl Matcher {
         streams: &Streams,
         store: &Store,
     ) -> Vec<Group> {
-        let mut by_traits: HashMap<&Traits, Vec<u32>> = HashMap::new();
+        let mut by_traits: HashMap<Traits, Vec<u32>> = HashMap::new();
         for entry in entries {
-            by_traits.entry(&store.kept()[entry as usize].traits).or_default().push(entry);
+            if let Some(kept) = store.kept(entry) {
+                by_traits.entry(kept.traits).or_default().push(entry);
+            }
         }
         let mut groups: Vec<Group> = by_traits
             .into_iter()
             .map(|(traits, entries)| Group {
                 entries,
-                fits: fits(traits, self.window, events, streams),
+                fits: fits(&traits, self.window, events, streams),
             })
             .collect();
         groups.sort_by(|a, b| a.entries.cmp(&b.entries));
@@ -303,7 +308,7 @@ impl Units {
     fn new(pairs: &[Pair], store: &Store) -> Units {
         let mut groups: BTreeMap<(Option<u64>, u32), Vec<usize>> = BTreeMap::new();
         for (index, pair) in pairs.iter().enumerate() {
-            let connection = store.kept()[pair.entry as usize].connection;
+            let connection = store.kept(pair.entry).and_then(|kept| kept.connection);
             // The entries about one client's connection share its number. An upstream's
             // connection has none of its own.
             let shared = connection.filter(|_| pair.fit.leg == Leg::Client);
@@ -332,10 +337,10 @@ impl Units {
 
 /// Where an entry stands in the order of its leg.
 pub(super) fn place(pair: &Pair, store: &Store) -> Option<Place> {
-    let kept = &store.kept()[pair.entry as usize];
+    let kept = store.kept(pair.entry)?;
     let number = match pair.fit.leg {
         Leg::Client => kept.connection?,
-        Leg::Upstream => u64::from(kept.file) << 40 | kept.line,
+        Leg::Upstream => u64::from(kept.file) << 32 | u64::from(kept.line),
         Leg::Unknown => return None,
     };
     Some(Place { number, process: kept.pid, shared: pair.fit.leg == Leg::Client })
@@ -375,7 +380,34 @@ impl Pair {
     }
 }
 
+/// Matches of many streams, in no more room than they need.
+#[derive(Debug, Default)]
+struct Settled {
+    /// For each match its stream, in order.
+    streams: Vec<u32>,
+    matches: Vec<Match>,
+}
+
+impl Settled {
+    fn new(mut all: Vec<(u32, Match)>) -> Settled {
+        all.sort_by_key(|(stream, found)| (*stream, rank(found)));
+        let mut settled = Settled {
+            streams: Vec::with_capacity(all.len()),
+            matches: Vec::with_capacity(all.len()),
+        };
+        settled.streams.extend(all.iter().map(|(stream, _)| stream));
+        settled.matches.extend(all.iter().map(|(_, found)| *found));
+        settled
+    }
+
+    fn of(&self, stream: u32) -> &[Match] {
+        let from = self.streams.partition_point(|&other| other < stream);
+        let len = self.streams[from..].partition_point(|&other| other == stream);
+        &self.matches[from..from + len]
+    }
+}
+
 /// The entry about the reset first, then what is certain, then in the order of the log.
-fn sort(matches: &mut [Match]) {
-    matches.sort_by_key(|m| (!m.about_reset, !m.certain, m.entry));
+fn rank(found: &Match) -> (bool, bool, u32) {
+    (!found.about_reset, !found.certain, found.entry)
 }
