@@ -133,7 +133,7 @@ impl Clock {
     }
 
     /// Whether log and capture are to tell anything.
-    fn asks(&self) -> bool {
+    pub fn asks(&self) -> bool {
         self.zone.is_none() || self.offset.is_none()
     }
 

@@ -60,6 +60,8 @@ pub struct Matcher {
     /// The last end of a stream by then.
     settled_at: CaptureTime,
     pace: Pace,
+    /// When to count votes for the log's clock while the capture is being read.
+    clock_pace: Pace,
     /// The answer to the last question about one stream.
     answer: Vec<Match>,
 }
@@ -86,6 +88,7 @@ impl Default for Matcher {
             settled: Settled::default(),
             settled_at: CaptureTime(i64::MIN),
             pace: Pace::default(),
+            clock_pace: Pace::default(),
             answer: Vec::new(),
         }
     }
@@ -118,11 +121,13 @@ impl Matcher {
     /// A segment was fed.
     pub fn fed(&mut self) {
         self.pace.changed();
+        self.clock_pace.changed();
     }
 
     /// Entries were added.
     pub fn log_changed(&mut self) {
         self.pace.forget();
+        self.clock_pace.forget();
     }
 
     /// The entries about a stream, when every segment has been fed.
@@ -142,13 +147,28 @@ impl Matcher {
     }
 
     /// The entries about a stream, judged by its neighbours of this moment.
-    pub fn so_far(&mut self, number: u32, streams: &Streams, store: &Store) -> &[Match] {
+    pub fn so_far(&mut self, number: u32, streams: &Streams, store: &mut Store) -> &[Match] {
         self.answer.clear();
+        if store.count() == 0 {
+            return &[];
+        }
+        if store.clock().asks() && self.clock_pace.is_due() {
+            let mut ballot = Ballot::new(store);
+            streams.iter().for_each(|(_, stream)| ballot.add(&stream));
+            self.set_clock(ballot, streams, store);
+        }
         if let Some(stream) = streams.get(number) {
             self.events.sort();
             self.answer = self.near(number, &stream, streams, store).unwrap_or_default();
         }
         &self.answer
+    }
+
+    fn set_clock(&mut self, ballot: Ballot, streams: &Streams, store: &mut Store) {
+        if let Some(clock) = ballot.count(store.clock()) {
+            store.set_clock(clock);
+        }
+        self.clock_pace.worked_out(streams.count() + store.count() as usize);
     }
 
     fn settle(&mut self, streams: &Streams, store: &mut Store) {
@@ -163,9 +183,7 @@ impl Matcher {
             self.settled_at = self.settled_at.max(last.unwrap_or(self.settled_at));
         }
         events.sort();
-        if let Some(clock) = ballot.count(store.clock()) {
-            store.set_clock(clock);
-        }
+        self.set_clock(ballot, streams, store);
         let groups = self.groups(0..store.count(), &events, streams, store);
         let mut all = Vec::new();
         for part in parts(groups) {
@@ -224,15 +242,14 @@ impl Matcher {
                 by_traits.entry(kept.traits).or_default().push(entry);
             }
         }
-        let mut groups: Vec<Group> = by_traits
-            .into_iter()
-            .map(|(traits, entries)| Group {
-                entries,
-                fits: fits(&traits, self.window, events, streams),
-            })
-            .collect();
-        groups.sort_by(|a, b| a.entries.cmp(&b.entries));
-        groups
+        // In the order of the log, so that the streams that are looked at are near each other.
+        let mut by_traits: Vec<(Traits, Vec<u32>)> = by_traits.into_iter().collect();
+        by_traits.sort_by(|a, b| a.1.cmp(&b.1));
+        let groups = by_traits.into_iter().map(|(traits, entries)| Group {
+            entries,
+            fits: fits(&traits, self.window, events, streams),
+        });
+        groups.collect()
     }
 }
 

@@ -265,6 +265,8 @@ SESSION_TEST(options_come_before_segments)
 {
     CHECK(set(session, RSTDIAG_OPTION_TIME_ZONE, "+08:00") == RSTDIAG_OK);
     CHECK(set(session, RSTDIAG_OPTION_WINDOW, "0.5") == RSTDIAG_OK);
+    CHECK(set(session, RSTDIAG_OPTION_CLOCK_OFFSET, "-1.7") == RSTDIAG_OK);
+    CHECK(set(session, RSTDIAG_OPTION_CLOCK_OFFSET, "auto") == RSTDIAG_OK);
     CHECK(feed_reset(session) == RSTDIAG_OK);
     CHECK(set(session, RSTDIAG_OPTION_WINDOW, "2") == RSTDIAG_E_ORDER);
     return NULL;
