@@ -495,7 +495,7 @@ impl Count<'_> {
         let (from, to) = self.clock.range();
         let (from, to) = (from.div_euclid(SECOND), to.div_euclid(SECOND) + 1);
         let mut votes = vec![0u64; (to - from + 2) as usize];
-        let mut parts: Vec<(usize, Vec<(i64, u32)>, Vec<(i64, u32)>)> = entries
+        let mut parts: Vec<(usize, Seconds, Seconds)> = entries
             .chunk_by(|one, other| one.key == other.key)
             .filter_map(|of_key| {
                 let ends = self.level.ends.get(of_key.first()?.key as usize)?;
@@ -562,8 +562,11 @@ impl Count<'_> {
 }
 
 /// Seconds, each with how often it comes.
-fn seconds(times: impl Iterator<Item = i64>) -> Vec<(i64, u32)> {
-    let mut out: Vec<(i64, u32)> = Vec::new();
+type Seconds = Vec<(i64, u32)>;
+
+/// These times as seconds.
+fn seconds(times: impl Iterator<Item = i64>) -> Seconds {
+    let mut out = Seconds::new();
     for second in times.map(|time| time.div_euclid(SECOND)) {
         match out.last_mut() {
             Some((last, count)) if *last == second => *count += 1,
