@@ -118,7 +118,10 @@ extern "C" {
     X(NGINX_SEES, "rstdiag.nginx_sees", BOOLEAN, "Nginx sees it",                              \
       "The application above the socket learns of this end")                                   \
     X(LEG, "rstdiag.leg", STRING, "Leg",                                                       \
-      "client (client to nginx) or upstream (nginx to upstream), where the log tells")         \
+      "client (client to nginx) or upstream (nginx to upstream), where the log, the addresses " \
+      "or the other leg tell")                                                                 \
+    X(OTHER_LEG, "rstdiag.other_leg", FRAME, "Other leg",                                      \
+      "First frame of the stream of the other leg that carried the same transaction")          \
     X(LOG, "rstdiag.log", STRING, "Log entry", "The entry as it stands in the file")           \
     X(LOG_KIND, "rstdiag.log.kind", STRING, "Kind", "error or access")                         \
     X(LOG_FILE, "rstdiag.log.file", STRING, "File", "The file that holds the entry")           \
@@ -217,6 +220,7 @@ typedef struct rstdiag_value {
 #define RSTDIAG_OPTION_WINDOW 2    /* seconds that entry and packet may lie apart: 2, 0.5 */
 #define RSTDIAG_OPTION_ERROR_LOG 3 /* file, directory or pattern; read when first needed */
 #define RSTDIAG_OPTION_CLOCK_OFFSET 4 /* seconds to add to log times: auto, -1.7 */
+#define RSTDIAG_OPTION_NGINX_ADDRESSES 7 /* of the nginx host: 10.0.0.1, 192.168.0.0/24 */
 
 /* One analysis of one capture. Opaque. */
 typedef struct rstdiag_session rstdiag_session;

@@ -46,6 +46,10 @@ pub const HEADER_TABLE: u32 = 64 * 1024;
 /// the entry may be about any.
 pub const OPEN_REQUESTS: usize = 16;
 
+/// Clients' exchanges that one exchange with an upstream is compared with. Where more have its
+/// request and go on at its time, it may be for any.
+pub const ASKERS: usize = 64;
+
 /// Bytes of a RST's payload that are kept; RFC 9293 expects a short text.
 pub const RESET_TEXT: usize = 256;
 

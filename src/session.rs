@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use crate::correlate::clock::Clock;
+use crate::correlate::legs::{Addresses, Legs};
 use crate::correlate::matcher::Matcher;
 use crate::correlate::store::Store;
 use crate::correlate::survey::Survey;
@@ -49,6 +50,7 @@ pub struct Session {
     store: Store,
     matcher: Matcher,
     survey: Survey,
+    legs: Legs,
     /// By the number of the file.
     readers: Vec<ErrorLogReader>,
     /// The file that is being read.
@@ -120,6 +122,18 @@ impl Session {
         Ok(())
     }
 
+    /// Sets the addresses or networks of the nginx host, separated by commas or spaces.
+    pub fn set_nginx_addresses(&mut self, text: &str) -> Result<(), Error> {
+        let addresses = Addresses::parse(text).ok_or_else(|| Error::Setting {
+            name: "nginx_addresses",
+            value: text.to_owned(),
+            expected: "addresses or networks such as 10.0.0.1, 192.168.0.0/24 or fd00::1, \
+                       separated by commas or spaces",
+        })?;
+        self.legs.set_addresses(addresses);
+        Ok(())
+    }
+
     /// Takes one segment. Segments go in frame order.
     pub fn feed(&mut self, segment: &Segment<'_>) -> Result<(), Error> {
         if segment.stream >= limits::STREAMS {
@@ -135,6 +149,7 @@ impl Session {
         }
         self.matcher.fed();
         self.survey.fed();
+        self.legs.changed();
         Ok(())
     }
 
@@ -204,6 +219,7 @@ impl Session {
         if self.matched != Some(entries) {
             self.store.index();
             self.matcher.log_changed(self.matched.is_none());
+            self.legs.changed();
             self.matched = Some(entries);
         }
     }
@@ -234,25 +250,29 @@ impl Session {
         when: When,
     ) -> Option<Verdict<'_>> {
         let stream = self.frames.stream(frame, layer)?;
-        let Session { streams, store, survey, .. } = self;
+        let Session { streams, store, survey, legs, .. } = self;
         let survey = (when == When::Final).then(|| survey.refreshed(streams));
         let seen = streams.get(stream)?;
-        Some(Verdict::new(seen, self.end, store, &[], survey))
+        let standing = legs.given(&seen);
+        Some(Verdict::new(seen, self.end, store, &[], survey, standing))
     }
 
     /// The verdict on a stream.
     pub fn verdict_of(&mut self, stream: u32, when: When) -> Option<Verdict<'_>> {
         self.take_note_of_log();
-        let Session { streams, store, matcher, survey, .. } = self;
-        let (matches, survey) = match when {
+        let Session { streams, store, matcher, survey, legs, .. } = self;
+        let seen = streams.get(stream)?;
+        let (matches, survey, standing) = match when {
             When::Final => {
-                (matcher.all(stream, streams, store), Some(survey.refreshed(streams)))
+                matcher.refresh(streams, store);
+                let standing = legs.refreshed(streams, matcher, store).of(stream, &seen);
+                let matches = matcher.all(stream, streams, store);
+                (matches, Some(survey.refreshed(streams)), standing)
             }
             // What other streams tell is not known before all of them are.
-            When::SoFar => (matcher.so_far(stream, streams, store), None),
+            When::SoFar => (matcher.so_far(stream, streams, store), None, legs.given(&seen)),
         };
-        let seen = streams.get(stream)?;
-        Some(Verdict::new(seen, self.end, store, matches, survey))
+        Some(Verdict::new(seen, self.end, store, matches, survey, standing))
     }
 
     /// Numbers of the streams that were fed, in order.

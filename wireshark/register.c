@@ -21,6 +21,7 @@ static const char *pref_error_log = "";
 static const char *pref_time_zone = "auto";
 static const char *pref_clock_offset = "auto";
 static unsigned pref_window = 2;
+static const char *pref_nginx_addresses = "";
 
 /* The analysis of the capture that is open. */
 static struct {
@@ -131,6 +132,7 @@ begin_session(void)
     set_option(RSTDIAG_OPTION_TIME_ZONE, pref_time_zone);
     set_option(RSTDIAG_OPTION_CLOCK_OFFSET, pref_clock_offset);
     set_option(RSTDIAG_OPTION_WINDOW, window);
+    set_option(RSTDIAG_OPTION_NGINX_ADDRESSES, pref_nginx_addresses);
     set_option(RSTDIAG_OPTION_ERROR_LOG, pref_error_log);
     state.notices_told = rstdiag_tell_notices(state.session, 0);
 }
@@ -159,6 +161,12 @@ register_preferences(void)
         "Seconds that a log entry and its packet may lie apart, beyond the log's own "
         "resolution of one second.",
         10, &pref_window);
+    prefs_register_string_preference(
+        module, "nginx_addresses", "Addresses of nginx",
+        "Addresses or networks of the host that nginx runs on, separated by commas or spaces, "
+        "such as 10.0.0.1, 192.168.0.0/24. They tell its connections to clients from those to "
+        "upstreams. Leave it empty where the capture tells.",
+        &pref_nginx_addresses);
 }
 
 /* Type, display and strings of a field, by its type in RSTDIAG_FIELDS. */

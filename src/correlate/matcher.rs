@@ -134,14 +134,24 @@ impl Matcher {
         }
     }
 
+    /// Matches everything anew, if that is due.
+    pub fn refresh(&mut self, streams: &Streams, store: &mut Store) {
+        if store.count() > 0 && self.pace.is_due() {
+            self.settle(streams, store);
+        }
+    }
+
+    /// Entries that are certainly about a stream, as of the last time everything was matched.
+    pub fn certain(&self, number: u32) -> impl Iterator<Item = &Match> {
+        self.settled.of(number).iter().filter(|found| found.certain)
+    }
+
     /// The entries about a stream, when every segment has been fed.
     pub fn all(&mut self, number: u32, streams: &Streams, store: &mut Store) -> &[Match] {
         if store.count() == 0 {
             return &[];
         }
-        if self.pace.is_due() {
-            self.settle(streams, store);
-        }
+        self.refresh(streams, store);
         let last = streams.get(number).and_then(|s| ends(&s).map(|(_, time)| time).max());
         let is_past = last.is_some_and(|last| last < self.settled_at.plus(-self.reach()));
         if self.pace.is_current() || is_past {

@@ -9,6 +9,7 @@ mod crowd;
 pub mod events;
 pub mod evidence;
 pub mod fit;
+pub mod legs;
 pub mod matcher;
 mod pace;
 pub mod store;

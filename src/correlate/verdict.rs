@@ -5,6 +5,7 @@
 //! for a few fields on a great many frames.
 
 use crate::correlate::cause::{self, Cause};
+use crate::correlate::legs::Standing;
 use crate::correlate::matcher::Match;
 use crate::correlate::store::{Entry, Store};
 use crate::correlate::summary;
@@ -76,6 +77,8 @@ pub struct Verdict<'a> {
     matches: &'a [Match],
     /// What other streams tell, once all of them are known.
     survey: Option<&'a Survey>,
+    /// Where it stands between clients and upstreams.
+    standing: Standing,
 }
 
 impl<'a> Verdict<'a> {
@@ -86,8 +89,9 @@ impl<'a> Verdict<'a> {
         store: &'a Store,
         matches: &'a [Match],
         survey: Option<&'a Survey>,
+        standing: Standing,
     ) -> Verdict<'a> {
-        Verdict { stream, end, store, matches, survey }
+        Verdict { stream, end, store, matches, survey, standing }
     }
 
     /// What happened, in one sentence.
@@ -338,9 +342,16 @@ impl<'a> Verdict<'a> {
         Some(self.stream.is_established() || self.leg() == Some(Leg::Upstream))
     }
 
-    /// Which of nginx's connections this is, where the log tells.
+    /// Which of nginx's connections this is, where addresses, log or pairing tell.
     pub fn leg(&self) -> Option<Leg> {
-        self.matches.iter().find(|m| m.certain).map(|m| m.leg)
+        let logged = || self.matches.iter().find(|m| m.certain).map(|m| m.leg);
+        let Standing { given, link } = self.standing;
+        given.or_else(logged).or_else(|| link.leg())
+    }
+
+    /// The first frame of the stream of the other leg that carried the same transaction.
+    pub fn other_leg(&self) -> Option<u32> {
+        self.standing.link.from(self.leg()?)
     }
 
     /// The entries about this stream, the one about the reset first.

@@ -201,11 +201,16 @@ const OF_STREAM: &[(abi::rstdiag_field, OfStream)] = &[
     (abi::RSTDIAG_FIELD_CAVEAT, |v, put| put.texts(v.caveats().words())),
     (abi::RSTDIAG_FIELD_NGINX_SEES, |v, put| put.numbers(v.nginx_sees())),
     (abi::RSTDIAG_FIELD_LEG, |v, put| put.texts(v.leg().map(|leg| leg.word()))),
+    (abi::RSTDIAG_FIELD_OTHER_LEG, |v, put| put.numbers(v.other_leg())),
 ];
 
 /// Fields of a stream that entries have a say in.
-const BY_LOG: [abi::rstdiag_field; 3] =
-    [abi::RSTDIAG_FIELD_SUMMARY, abi::RSTDIAG_FIELD_NGINX_SEES, abi::RSTDIAG_FIELD_LEG];
+const BY_LOG: [abi::rstdiag_field; 4] = [
+    abi::RSTDIAG_FIELD_SUMMARY,
+    abi::RSTDIAG_FIELD_NGINX_SEES,
+    abi::RSTDIAG_FIELD_LEG,
+    abi::RSTDIAG_FIELD_OTHER_LEG,
+];
 
 /// Whether anything is wanted that takes the log to know.
 pub(super) fn is_log_wanted(wanted: &Wanted) -> bool {

@@ -68,6 +68,7 @@ impl Handle {
             abi::RSTDIAG_OPTION_TIME_ZONE => self.core.set_time_zone(&text()),
             abi::RSTDIAG_OPTION_CLOCK_OFFSET => self.core.set_clock_offset(&text()),
             abi::RSTDIAG_OPTION_WINDOW => self.core.set_window(&text()),
+            abi::RSTDIAG_OPTION_NGINX_ADDRESSES => self.core.set_nginx_addresses(&text()),
             abi::RSTDIAG_OPTION_ERROR_LOG => {
                 self.error_log = value.to_vec();
                 Ok(())

@@ -277,6 +277,7 @@ impl FastCgi {
         if let (Some(asked), Some(exchange)) = (asked, exchange) {
             exchange.request = asked.text().map(|text| http::kept(&text));
             exchange.host = asked.host;
+            exchange.id = asked.id;
         }
     }
 

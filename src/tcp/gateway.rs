@@ -4,7 +4,7 @@
 //! None of the three begins with a mark of its own, so what counts as their beginning is strict:
 //! the first variable has to be there, in the form in which servers send it.
 
-use crate::tcp::http::host_hash;
+use crate::tcp::http::{host_hash, id_hash};
 
 /// What the variables ask for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub struct Asked<'a> {
     pub uri: Option<&'a str>,
     /// [`host_hash`] of HTTP_HOST.
     pub host: Option<u64>,
+    /// [`id_hash`] of HTTP_X_REQUEST_ID.
+    pub id: Option<u64>,
     /// CONTENT_LENGTH, which is empty where there is no body; `None` if it is no number.
     length: Option<u64>,
 }
@@ -30,6 +32,7 @@ impl<'a> Asked<'a> {
                 b"REQUEST_METHOD" => asked.method = text,
                 b"REQUEST_URI" => asked.uri = text,
                 b"HTTP_HOST" => asked.host = Some(host_hash(value)),
+                b"HTTP_X_REQUEST_ID" => asked.id = id_hash(value),
                 b"CONTENT_LENGTH" if value.is_empty() => asked.length = Some(0),
                 b"CONTENT_LENGTH" => asked.length = text.and_then(number),
                 _ => {}

@@ -45,6 +45,8 @@ pub struct Exchange {
     pub request: Option<Box<str>>,
     /// [`host_hash`] of the Host header.
     pub host: Option<u64>,
+    /// [`id_hash`] of the X-Request-ID header, the request's or else the response's.
+    pub id: Option<u64>,
     /// How far the request has come.
     pub sent: Progress,
     /// How far the final response has come.
@@ -458,6 +460,7 @@ impl Http {
             exchange.upgrade = request.upgrade;
             exchange.request = request.text;
             exchange.host = request.host;
+            exchange.id = request.id.or(exchange.id);
             // Its response was taken for one to a request of the usual kind.
             exchange.may_be_whole &= exchange.kind != Kind::Other;
             let misread = exchange.asked_before.is_some() && exchange.kind != Kind::Other;
@@ -619,6 +622,7 @@ impl Http {
         else {
             return self.lose_responses();
         };
+        exchange.id = exchange.id.or(response.id);
         let next = match response.status {
             101 if exchange.upgrade => Some(response.next),
             101 => Some(Next::Unknown),
@@ -751,6 +755,14 @@ pub fn host_hash(host: &[u8]) -> u64 {
     hasher.finish()
 }
 
+/// A hash of a request's identifier, by which proxies and servers know it; `None` if it is empty.
+pub fn id_hash(id: &[u8]) -> Option<u64> {
+    let id = Some(id.trim_ascii()).filter(|id| !id.is_empty())?;
+    let mut hasher = DefaultHasher::new();
+    id.hash(&mut hasher);
+    Some(hasher.finish())
+}
+
 fn skip_line_ends(bytes: &[u8]) -> &[u8] {
     let blank = bytes.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
     &bytes[blank..]
@@ -866,12 +878,14 @@ struct RequestHead {
     kind: Kind,
     text: Option<Box<str>>,
     host: Option<u64>,
+    id: Option<u64>,
     upgrade: bool,
     framing: Framing,
 }
 
 struct ResponseHead {
     status: u16,
+    id: Option<u64>,
     /// What a 101 switches to.
     next: Next,
     framing: Framing,
@@ -901,6 +915,7 @@ fn parse_request(head: &[u8]) -> Option<RequestHead> {
         kind: Kind::of(method),
         text: Some(kept(&format!("{method} {target}"))),
         host: header(request.headers, "host").map(host_hash),
+        id: header(request.headers, "x-request-id").and_then(id_hash),
         upgrade: header(request.headers, "upgrade").is_some(),
         framing,
     })
@@ -917,7 +932,9 @@ fn parse_response(head: &[u8]) -> Option<ResponseHead> {
         () if is("h2c") => Next::Http2,
         () => Next::Anything,
     };
-    Some(ResponseHead { status: response.code?, next, framing: framing(response.headers)? })
+    let id = header(response.headers, "x-request-id").and_then(id_hash);
+    let framing = framing(response.headers)?;
+    Some(ResponseHead { status: response.code?, id, next, framing })
 }
 
 /// A request whose head is variables.
@@ -926,6 +943,7 @@ fn asked_for(asked: Asked<'_>) -> Option<RequestHead> {
         kind: asked.method.map(Kind::of).unwrap_or_default(),
         text: asked.text().map(|text| kept(&text)),
         host: asked.host,
+        id: asked.id,
         upgrade: false,
         framing: Framing::Length(asked.length()?),
     })
@@ -953,7 +971,8 @@ fn parse_answer(head: &[u8]) -> Option<ResponseHead> {
         Framing::Chunked => Framing::UntilClose,
         framing => framing,
     };
-    Some(ResponseHead { status, next: Next::Anything, framing })
+    let id = header(headers, "x-request-id").and_then(id_hash);
+    Some(ResponseHead { status, id, next: Next::Anything, framing })
 }
 
 /// The status that a gateway's answer has by its head.

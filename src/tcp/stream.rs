@@ -237,6 +237,8 @@ pub struct Stream {
     acknowledged: bool,
     app: App,
     last_data: Option<CaptureTime>,
+    /// When the last request began.
+    asked: Option<CaptureTime>,
     last_speaker: Option<Side>,
     /// The last silence of a second or more, if only the server has spoken since.
     pause: Option<i64>,
@@ -292,6 +294,7 @@ impl Stream {
             acknowledged: false,
             app: App::Undecided,
             last_data: None,
+            asked: None,
             last_speaker: None,
             pause: None,
             burst: None,
@@ -481,6 +484,22 @@ impl Stream {
     /// The exchange that was open at the end, else the last one.
     pub fn exchange(&self) -> Option<&Exchange> {
         self.talk().and_then(Talk::exchange)
+    }
+
+    fn begun(&self) -> u64 {
+        self.app.talk().map_or(0, Talk::begun)
+    }
+
+    /// When the request of [`Stream::exchange`] began; `None` where several were open at once,
+    /// or its beginning is not in the capture.
+    pub fn asked_at(&self) -> Option<CaptureTime> {
+        let talk = self.talk()?;
+        self.asked.filter(|_| talk.begun() <= talk.completed() + 1)
+    }
+
+    /// When the last data came.
+    pub fn last_data(&self) -> Option<CaptureTime> {
+        self.last_data
     }
 
     /// The exchanges that an end can be about: in HTTP/2 those that are open and the last one.
@@ -814,6 +833,7 @@ impl Stream {
         let reopened = self.reopen_holes(side, start + i64::from(segment.payload_len));
         let before = self.halves[side as usize].next();
         let said = self.app.said();
+        let begun = self.begun();
         let (len, bytes) = (segment.payload_len, segment.payload);
         let fresh = self.hand_on(side, |half, then| half.take(start, len, bytes, then));
         let end = self.halves[side as usize].next();
@@ -822,6 +842,9 @@ impl Stream {
         }
         if reopened {
             self.give_up_holes();
+        }
+        if self.begun() > begun {
+            self.asked = Some(segment.time);
         }
         if !fresh {
             return false;

@@ -41,6 +41,7 @@ pub const FIELDS: &[&str] = &[
     "rstdiag.caveat",
     "rstdiag.nginx_sees",
     "rstdiag.leg",
+    "rstdiag.other_leg",
     "rstdiag.log.line",
     "rstdiag.log.level",
     "rstdiag.log.connection",
@@ -127,6 +128,7 @@ fn of_verdict(v: &Verdict<'_>) -> Found {
     v.caveats().words().for_each(|word| put("rstdiag.caveat", Some(word.into())));
     put("rstdiag.nginx_sees", v.nginx_sees().map(flag));
     put("rstdiag.leg", v.leg().map(|leg| leg.word().into()));
+    put("rstdiag.other_leg", v.other_leg().map(|frame| frame.to_string()));
     for (entry, matched) in v.entries() {
         let Some(parts) = entry.parts() else { continue };
         put("rstdiag.log.line", Some(entry.line.to_string()));

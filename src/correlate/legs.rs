@@ -1,0 +1,531 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Which client's stream and which upstream's stream carried the same transaction.
+//!
+//! Nginx is the server of one and the client of the other, and asks its upstream while its own
+//! client waits. Every stream is looked at once as one that asked nginx ([`Asker`]), and once
+//! as one that nginx asked on ([`Passed`]); they are joined by what they have in common. A link
+//! is claimed only if nothing else fits: of a storm of equal requests, none is.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::correlate::events::{stream_request, stream_requests};
+use crate::correlate::matcher::Matcher;
+use crate::correlate::pace::Pace;
+use crate::correlate::store::{Store, Traits};
+use crate::limits;
+use crate::nginx::message::Leg;
+use crate::tcp::http::Progress;
+use crate::tcp::segment::Endpoint;
+use crate::tcp::stream::{Side, Stream};
+use crate::tcp::streams::Streams;
+use crate::time::CaptureTime;
+
+/// How much longer nginx may ask an upstream, in nanoseconds, than its client waits: until it
+/// learns that the client has gone.
+const UNAWARE: i64 = 100_000_000;
+
+/// Addresses of the nginx host.
+#[derive(Debug, Default)]
+pub struct Addresses(Vec<IpNet>);
+
+impl Addresses {
+    /// Addresses and networks, separated by commas or spaces; `None` if one is neither.
+    pub fn parse(text: &str) -> Option<Addresses> {
+        let words = text.split([',', ' ', '\t']).filter(|word| !word.is_empty());
+        let nets = words.map(|word| match word.parse::<IpAddr>() {
+            Ok(addr) => Some(IpNet::from(addr)),
+            Err(_) => word.parse::<IpNet>().ok(),
+        });
+        nets.collect::<Option<_>>().map(Addresses)
+    }
+
+    fn contain(&self, end: Endpoint) -> bool {
+        end.addr.is_some_and(|addr| self.0.iter().any(|net| net.contains(&addr)))
+    }
+
+    /// The leg that a stream is of; `None` where nginx is at neither of its ends, or at both.
+    fn leg(&self, stream: &Stream) -> Option<Leg> {
+        let [client, server] =
+            [Side::Client, Side::Server].map(|side| self.contain(stream.end(side)));
+        match (client, server) {
+            (false, true) => Some(Leg::Client),
+            (true, false) => Some(Leg::Upstream),
+            _ => None,
+        }
+    }
+
+    fn host(&self, end: Endpoint) -> Option<Host> {
+        match self.contain(end) {
+            true => Some(Host::Nginx),
+            false => end.addr.map(Host::Other),
+        }
+    }
+}
+
+/// A host, by the address that a stream names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Host {
+    /// One of the addresses that the user gave.
+    Nginx,
+    Other(IpAddr),
+}
+
+/// The first frames of the streams that a stream is linked with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Link {
+    /// Of the client that this stream asks an upstream for.
+    client: Option<u32>,
+    /// Of the upstream that was asked for this stream.
+    upstream: Option<u32>,
+}
+
+impl Link {
+    /// The leg that a stream with these links is of. Between two proxies it is of both, each
+    /// from the point of view of one.
+    pub fn leg(self) -> Option<Leg> {
+        match (self.client, self.upstream) {
+            (None, Some(_)) => Some(Leg::Client),
+            (Some(_), None) => Some(Leg::Upstream),
+            _ => None,
+        }
+    }
+
+    /// The other leg, seen from this one.
+    pub fn from(self, leg: Leg) -> Option<u32> {
+        match leg {
+            Leg::Client => self.upstream,
+            Leg::Upstream => self.client,
+            Leg::Unknown => None,
+        }
+    }
+}
+
+/// Where a stream stands between clients and upstreams.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Standing {
+    /// The leg by the addresses that the user gave.
+    pub given: Option<Leg>,
+    /// What it is linked with.
+    pub link: Link,
+}
+
+/// The links of all streams.
+#[derive(Debug, Default)]
+pub struct Legs {
+    pace: Pace,
+    addresses: Addresses,
+    /// By the number of the stream, in order.
+    links: Vec<(u32, Link)>,
+}
+
+impl Legs {
+    /// Sets the addresses of the nginx host.
+    pub fn set_addresses(&mut self, addresses: Addresses) {
+        self.addresses = addresses;
+        self.pace.forget();
+    }
+
+    /// A segment was fed, or an entry added.
+    pub fn changed(&mut self) {
+        self.pace.changed();
+    }
+
+    /// The links, found anew if they are out of date.
+    pub fn refreshed(&mut self, streams: &Streams, matcher: &Matcher, store: &Store) -> &Legs {
+        if self.pace.is_due() {
+            self.links = Pairing::new(&self.addresses, streams, matcher, store).links();
+            self.pace.worked_out(streams.count());
+        }
+        self
+    }
+
+    /// Where a stream stands, once all are known.
+    pub fn of(&self, number: u32, stream: &Stream) -> Standing {
+        let found = self.links.binary_search_by_key(&number, |(number, _)| *number);
+        let link = found.map_or_else(|_| Link::default(), |at| self.links[at].1);
+        Standing { link, ..self.given(stream) }
+    }
+
+    /// Where a stream stands by its addresses alone.
+    pub fn given(&self, stream: &Stream) -> Standing {
+        Standing { given: self.addresses.leg(stream), link: Link::default() }
+    }
+}
+
+/// A stream by number, and its first frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Who {
+    number: u32,
+    first_frame: u32,
+}
+
+/// A stream as one that asked nginx.
+#[derive(Debug)]
+struct Asker {
+    who: Who,
+    /// Between these instants nginx asked an upstream for it.
+    from: CaptureTime,
+    to: CaptureTime,
+    /// When its answer was complete.
+    answered: Option<CaptureTime>,
+    /// The client's addresses: that of its packets, and one that a proxy names.
+    clients: [Option<IpAddr>; 2],
+    /// The upstream that an entry about it names.
+    upstream: Option<(IpAddr, u16)>,
+    /// What it asked, or when, is not certain: it is a rival, and nothing is claimed of it.
+    vague: bool,
+}
+
+/// A stream as one on which nginx asked an upstream.
+#[derive(Debug)]
+struct Passed {
+    who: Who,
+    /// When it was asked.
+    at: CaptureTime,
+    /// When it was over with.
+    end: CaptureTime,
+    /// Its answer is complete.
+    answered: bool,
+    /// Nginx may have turned to another upstream after it.
+    failed: bool,
+    /// The host that asks.
+    host: Option<Host>,
+    /// The server that is asked.
+    server: Option<(IpAddr, u16)>,
+    request: Option<u64>,
+    id: Option<u64>,
+    /// Client and request that an entry about its end names.
+    logged: Option<(Option<IpAddr>, u64)>,
+}
+
+/// What asker and upstream have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Key {
+    /// The identifier of the request, by the host that was asked.
+    IdAt(Host, u64),
+    /// The identifier of the request.
+    Id(u64),
+    /// The request, by the host that was asked.
+    RequestAt(Host, u64),
+    /// The request, as an entry tells it.
+    Logged(u64),
+    /// The host that was asked, nobody knows for what.
+    Unreadable(Host),
+}
+
+/// Askers that have something in common, in the order in which they began.
+#[derive(Debug, Default)]
+struct Askers {
+    /// Their places.
+    places: Vec<u32>,
+    /// For each of them, the latest end so far.
+    latest: Vec<CaptureTime>,
+}
+
+/// Everything that is paired.
+struct Pairing {
+    askers: Vec<Asker>,
+    passed: Vec<Passed>,
+    by_key: HashMap<Key, Askers>,
+}
+
+/// What is looked for, so that streams that stand on no leg cost nothing.
+struct Wanted<'a> {
+    addresses: &'a Addresses,
+    /// Hosts that both are asked and ask.
+    proxies: HashSet<Host>,
+    /// Requests that entries about upstreams name.
+    requests: HashSet<u64>,
+}
+
+impl Pairing {
+    fn new(
+        addresses: &Addresses,
+        streams: &Streams,
+        matcher: &Matcher,
+        store: &Store,
+    ) -> Pairing {
+        let entry = |number| {
+            let kept = matcher
+                .certain(number)
+                .filter_map(|found| Some((found.leg, store.kept(found.entry)?.traits)));
+            kept.filter(|(_, traits)| traits.upstream.is_some()).last()
+        };
+        let (mut asked, mut asking) = (HashSet::new(), HashSet::new());
+        let mut requests = HashSet::new();
+        for (number, stream) in streams.iter() {
+            asking.extend(addresses.host(stream.end(Side::Client)));
+            asked.extend(addresses.host(stream.end(Side::Server)));
+            if let Some((_, traits)) = entry(number) {
+                requests.extend(traits.request);
+                requests.extend(traits.passed);
+            }
+        }
+        asked.retain(|host| asking.contains(host));
+        let wanted = Wanted { addresses, proxies: asked, requests };
+        let mut all =
+            Pairing { askers: Vec::new(), passed: Vec::new(), by_key: HashMap::new() };
+        for (number, stream) in streams.iter() {
+            let who = Who { number, first_frame: stream.first_frame };
+            let entry = entry(number);
+            let on = |leg| entry.filter(|entry| entry.0 == leg).map(|entry| entry.1);
+            all.add_asker(who, &stream, on(Leg::Client), &wanted);
+            all.add_passed(who, &stream, on(Leg::Upstream), &wanted);
+        }
+        all.sort();
+        all
+    }
+
+    fn add_asker(
+        &mut self,
+        who: Who,
+        stream: &Stream,
+        entry: Option<Traits>,
+        wanted: &Wanted<'_>,
+    ) {
+        let host = wanted.addresses.host(stream.end(Side::Server));
+        let at_proxy = host.filter(|host| wanted.proxies.contains(host));
+        let requests = stream_requests(stream);
+        let mut keys = Vec::new();
+        if let Some(id) = stream.exchange().and_then(|exchange| exchange.id) {
+            keys.push(Key::Id(id));
+            keys.extend(host.map(|host| Key::IdAt(host, id)));
+        }
+        for request in requests.iter().flatten().copied() {
+            keys.extend(at_proxy.map(|host| Key::RequestAt(host, request)));
+            keys.extend(wanted.requests.contains(&request).then_some(Key::Logged(request)));
+        }
+        let passed = entry.and_then(|traits| traits.passed).map(Key::Logged);
+        keys.extend(passed.filter(|key| !keys.contains(key)));
+        if stream.caveats().encrypted {
+            keys.extend(at_proxy.map(Key::Unreadable));
+        }
+        if keys.is_empty() {
+            return;
+        }
+        let exchange = stream.exchange();
+        let complete = exchange.is_some_and(|e| e.answered == Progress::Complete);
+        let answered = stream.last_data().filter(|_| complete && !stream.is_tunnelled());
+        let left = stream.closing().map(|closing| {
+            let closed = closing.at.time.plus(UNAWARE);
+            stream.last_data().map_or(closed, |last| last.max(closed))
+        });
+        let asked = stream.asked_at();
+        let place = self.askers.len() as u32;
+        self.askers.push(Asker {
+            who,
+            from: asked.unwrap_or(stream.opened),
+            to: answered.or(left).unwrap_or(CaptureTime(i64::MAX)),
+            answered,
+            clients: [
+                stream.end(Side::Client).addr,
+                stream.proxied_client().map(|client| client.ip()),
+            ],
+            upstream: entry.and_then(|traits| named_upstream(&traits)),
+            vague: asked.is_none() || requests.len() != 1 || requests[0].is_none(),
+        });
+        for key in keys {
+            self.by_key.entry(key).or_default().places.push(place);
+        }
+    }
+
+    fn add_passed(
+        &mut self,
+        who: Who,
+        stream: &Stream,
+        entry: Option<Traits>,
+        wanted: &Wanted<'_>,
+    ) {
+        let end = stream.end(Side::Client);
+        let host = wanted.addresses.host(end);
+        let exchange = stream.exchange();
+        let id = exchange.and_then(|exchange| exchange.id);
+        let request = stream_request(stream);
+        let logged = entry.and_then(|traits| Some((traits.client, traits.request?)));
+        let at_proxy = host.is_some_and(|host| wanted.proxies.contains(&host));
+        let is_wanted = request.is_some_and(|request| wanted.requests.contains(&request));
+        if id.is_none() && logged.is_none() && !at_proxy && !is_wanted {
+            return;
+        }
+        // One that was never asked began when nginx turned to it.
+        let at = match exchange {
+            Some(_) => stream.asked_at(),
+            None => stream.is_unasked().then_some(stream.opened),
+        };
+        let Some(at) = at else { return };
+        let answered = exchange.is_some_and(|e| e.answered == Progress::Complete);
+        let refused = |status| matches!(status, 403 | 404 | 429 | 500..);
+        let last_data = stream.last_data().unwrap_or(at);
+        let server = stream.end(Side::Server);
+        self.passed.push(Passed {
+            who,
+            at,
+            end: match stream.closing().filter(|_| !answered) {
+                Some(closing) => closing.at.time,
+                None => last_data,
+            },
+            answered: answered && !stream.is_tunnelled(),
+            failed: !answered || exchange.and_then(|e| e.status).is_some_and(refused),
+            host,
+            server: server.addr.map(|addr| (addr, server.port)),
+            request,
+            id,
+            logged,
+        });
+    }
+
+    fn sort(&mut self) {
+        let Pairing { askers, by_key, .. } = self;
+        for Askers { places, latest } in by_key.values_mut() {
+            places.sort_by_key(|&place| askers[place as usize].from);
+            latest.extend(places.iter().scan(CaptureTime(i64::MIN), |latest, &place| {
+                *latest = askers[place as usize].to.max(*latest);
+                Some(*latest)
+            }));
+        }
+    }
+
+    /// Claims what is certain.
+    fn links(self) -> Vec<(u32, Link)> {
+        let found = self.passed.iter().filter_map(|passed| {
+            let place = self.asker_of(passed)?;
+            Some((place, passed))
+        });
+        let mut found: Vec<(u32, &Passed)> = found.collect();
+        found.sort_by_key(|(place, passed)| (*place, passed.at, passed.who.number));
+        let mut links: HashMap<u32, Link> = HashMap::new();
+        for tried in found.chunk_by(|one, other| one.0 == other.0) {
+            // Nginx tries one upstream after the other.
+            let in_turn =
+                |pair: &[(u32, &Passed)]| pair[0].1.failed && pair[0].1.end <= pair[1].1.at;
+            let Some((place, last)) = tried.last().filter(|_| tried.windows(2).all(in_turn))
+            else {
+                continue;
+            };
+            let asker = self.askers[*place as usize].who;
+            links.entry(asker.number).or_default().upstream = Some(last.who.first_frame);
+            for (_, passed) in tried {
+                let link = links.entry(passed.who.number).or_default();
+                link.client = Some(asker.first_frame);
+            }
+        }
+        let mut links: Vec<_> = links.into_iter().collect();
+        links.sort_unstable_by_key(|(number, _)| *number);
+        links
+    }
+
+    /// The one asker for which nginx asked this upstream.
+    fn asker_of(&self, passed: &Passed) -> Option<u32> {
+        let by_id = passed
+            .id
+            .into_iter()
+            .flat_map(|id| [passed.host.map(|host| Key::IdAt(host, id)), Some(Key::Id(id))]);
+        for key in by_id.flatten() {
+            match self.fitting(&[key], passed, |_| true) {
+                Fitting::None => {}
+                Fitting::One(place) => return Some(place),
+                Fitting::Several => return None,
+            }
+        }
+        if let Some((client, request)) = passed.logged {
+            let keys = [Key::Logged(request)];
+            let is_client = |asker: &Asker| client.is_some() && asker.clients.contains(&client);
+            match self.fitting(&keys, passed, is_client) {
+                // The address may be one that nginx was told by a proxy.
+                Fitting::None => return self.fitting(&keys, passed, |_| true).one(),
+                found => return found.one(),
+            }
+        }
+        let request = passed.request?;
+        let names = |asker: &Asker| passed.server.is_some() && asker.upstream == passed.server;
+        match self.fitting(&[Key::Logged(request)], passed, names) {
+            Fitting::None => {}
+            found => return found.one(),
+        }
+        let host = passed.host?;
+        let keys = [Key::RequestAt(host, request), Key::Unreadable(host)];
+        self.fitting(&keys, passed, |_| true).one()
+    }
+
+    /// Which askers have this in common with an upstream, and waited while it was asked.
+    fn fitting(
+        &self,
+        keys: &[Key],
+        passed: &Passed,
+        accepts: impl Fn(&Asker) -> bool,
+    ) -> Fitting {
+        let mut found = Fitting::None;
+        let mut looked_at = 0;
+        for askers in keys.iter().filter_map(|key| self.by_key.get(key)) {
+            let asker = |at: usize| &self.askers[askers.places[at] as usize];
+            let before = askers
+                .places
+                .partition_point(|&place| self.askers[place as usize].from < passed.at);
+            for at in (0..before).rev().take_while(|&at| askers.latest[at] >= passed.at) {
+                looked_at += 1;
+                if looked_at > limits::ASKERS {
+                    return Fitting::Several;
+                }
+                let fits = asker(at).to >= passed.at
+                    && asker(at).who != passed.who
+                    && asker(at)
+                        .answered
+                        .is_none_or(|end| !passed.answered || passed.end <= end)
+                    && accepts(asker(at));
+                if fits {
+                    found = match found {
+                        Fitting::None if asker(at).vague => return Fitting::Several,
+                        Fitting::None => Fitting::One(askers.places[at]),
+                        _ => return Fitting::Several,
+                    };
+                }
+            }
+        }
+        found
+    }
+}
+
+/// How many askers fit.
+enum Fitting {
+    None,
+    One(u32),
+    Several,
+}
+
+impl Fitting {
+    fn one(self) -> Option<u32> {
+        match self {
+            Fitting::One(place) => Some(place),
+            Fitting::None | Fitting::Several => None,
+        }
+    }
+}
+
+fn named_upstream(traits: &Traits) -> Option<(IpAddr, u16)> {
+    let upstream = traits.upstream?;
+    Some((upstream.ip().to_canonical(), upstream.port()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_and_networks_are_told_from_anything_else() {
+        let addr = |text: &str| Endpoint { addr: text.parse().ok(), port: 80 };
+        let nginx = Addresses::parse("10.0.0.1, 192.168.0.0/24 fd00::/8").unwrap_or_default();
+        for inside in ["10.0.0.1", "192.168.0.255", "fd00::1"] {
+            assert!(nginx.contain(addr(inside)), "{inside}");
+        }
+        for outside in ["10.0.0.2", "192.168.1.0", "fe80::1", "::ffff:10.0.0.1"] {
+            assert!(!nginx.contain(addr(outside)), "{outside}");
+        }
+        assert!(Addresses::parse(" ,").is_some_and(|none| !none.contain(addr("10.0.0.1"))));
+        for bad in ["nginx", "10.0.0", "10.0.0.1/33", "10.0.0.1;10.0.0.2", "10.0.0.1:80"] {
+            assert!(Addresses::parse(bad).is_none(), "{bad}");
+        }
+    }
+}
