@@ -37,6 +37,10 @@ impl Recording {
         support::replay(&mut session, &self.capture);
         by_core(&mut session)
     }
+
+    fn judge(&self, found: &BTreeMap<u32, Found>) {
+        judge(&self.truth.compare(found, &support::stream_begins(&self.capture)));
+    }
 }
 
 /// The lab, recorded once for all tests; `None` where that needs root and there is none, which
@@ -84,6 +88,8 @@ fn judge(tally: &Tally) {
         "{} streams, {} values, {} of {} entries matched",
         tally.streams, tally.values, tally.matched, tally.entries
     );
+    let [upstreams, clients] = tally.linked;
+    println!("{upstreams} of {} upstreams linked, and {clients} clients", tally.upstreams);
     assert!(tally.wrong.is_empty(), "{}", tally.wrong.join("\n"));
     assert!(tally.matched * 100 >= tally.entries * 95, "{tally:?}");
 }
@@ -92,13 +98,13 @@ fn judge(tally: &Tally) {
 fn two_passes_of_tshark_tell_the_truth_about_the_lab() {
     let Some(lab) = lab() else { return };
     assert!(lab.truth.streams.len() > 150 && lab.truth.entries.len() > 80);
-    judge(&lab.truth.compare(&by_tshark(&lab.capture, &lab.options())));
+    lab.judge(&by_tshark(&lab.capture, &lab.options()));
 }
 
 #[test]
 fn the_replay_tells_the_truth_about_the_lab() {
     let Some(lab) = lab() else { return };
-    judge(&lab.truth.compare(&lab.by_core()));
+    lab.judge(&lab.by_core());
 }
 
 #[test]
@@ -113,7 +119,7 @@ fn tshark_and_the_replay_tell_the_truth_about_the_sample() {
     let (by_tshark, by_core) =
         (by_tshark(&sample.capture, &sample.options()), sample.by_core());
     assert_same(&by_tshark, &by_core);
-    judge(&sample.truth.compare(&by_core));
+    sample.judge(&by_core);
 }
 
 fn assert_same(one: &BTreeMap<u32, Found>, other: &BTreeMap<u32, Found>) {

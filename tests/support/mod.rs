@@ -8,7 +8,7 @@
 // Each test program uses a part of this.
 #![allow(dead_code)]
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::path::Path;
 
@@ -35,6 +35,10 @@ pub mod wrap;
 
 /// Feeds a pcap file to a session.
 pub fn replay(session: &mut Session, path: &Path) {
+    each_segment(path, |segment| session.feed(segment).expect("segments in frame order"));
+}
+
+fn each_segment(path: &Path, mut take: impl FnMut(&Segment<'_>)) {
     let file = File::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let mut reader = PcapReader::new(file).expect("a pcap file");
     let link = reader.header().datalink;
@@ -46,9 +50,18 @@ pub fn replay(session: &mut Session, path: &Path) {
         let Ok(packet) = packet else { return };
         let time = CaptureTime(packet.timestamp.as_nanos() as i64);
         if let Some(segment) = segment(link, &packet.data, frame, time, &mut streams) {
-            session.feed(&segment).expect("segments in frame order");
+            take(&segment);
         }
     }
+}
+
+/// By the first frame of each stream of a pcap file: its number.
+pub fn stream_begins(path: &Path) -> BTreeMap<u32, u32> {
+    let mut begins = HashMap::new();
+    each_segment(path, |segment| {
+        begins.entry(segment.stream).or_insert(segment.frame);
+    });
+    begins.into_iter().map(|(stream, frame)| (frame, stream)).collect()
 }
 
 /// Feeds frames of Ethernet to a session; after each one, `then` may ask it something.

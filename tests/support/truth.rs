@@ -23,6 +23,7 @@ pub struct TrueStream {
     client: String,
     server: String,
     unasserted: Vec<String>,
+    other_leg: Option<usize>,
     log_lines: Vec<u64>,
     #[serde(flatten)]
     fields: BTreeMap<String, Value>,
@@ -60,6 +61,10 @@ pub struct Tally {
     /// Entries of the log that are about a stream's end, and how many of them were matched.
     pub entries: usize,
     pub matched: usize,
+    /// Streams of upstreams with a client that asked for the same, and how many of them, and of
+    /// those clients, were linked.
+    pub upstreams: usize,
+    pub linked: [usize; 2],
 }
 
 impl Truth {
@@ -68,13 +73,16 @@ impl Truth {
     }
 
     /// Compares what was found with what was done. An entry that is said to be about another
-    /// stream is wrong; one that is said to be about none is only not matched.
-    pub fn compare(&self, found: &BTreeMap<u32, Found>) -> Tally {
+    /// stream is wrong; one that is said to be about none is only not matched. The same goes for
+    /// the other leg, which is told by its first frame: `begins` has the streams by those.
+    pub fn compare(&self, found: &BTreeMap<u32, Found>, begins: &BTreeMap<u32, u32>) -> Tally {
         let mut tally = Tally::default();
-        let mut left: Vec<&Found> = found.values().collect();
-        for stream in &self.streams {
+        let mut left: Vec<(&u32, &Found)> = found.iter().collect();
+        // By the number of the stream: its place in the truth.
+        let mut places = BTreeMap::new();
+        for (place, stream) in self.streams.iter().enumerate() {
             // Streams of one 4-tuple come in the order of their numbers, here as there.
-            let same = |found: &&Found| {
+            let same = |(_, found): &(&u32, &Found)| {
                 found["rstdiag.client"] == [stream.client.as_str()]
                     && found["rstdiag.server"] == [stream.server.as_str()]
             };
@@ -82,13 +90,45 @@ impl Truth {
                 tally.wrong.push(format!("{}: the stream was not found", stream.scenario));
                 continue;
             };
-            stream.compare(left.remove(at), &mut tally);
+            let (number, found) = left.remove(at);
+            places.insert(*number, place);
+            stream.compare(found, &mut tally);
         }
-        for extra in left {
+        self.compare_legs(found, begins, &places, &mut tally);
+        for (_, extra) in left {
             tally.wrong.push(format!("nobody made {:?}", extra["rstdiag.client"]));
         }
         tally.entries = self.entries.iter().filter(|entry| entry.stream.is_some()).count();
         tally
+    }
+}
+
+impl Truth {
+    fn compare_legs(
+        &self,
+        found: &BTreeMap<u32, Found>,
+        begins: &BTreeMap<u32, u32>,
+        places: &BTreeMap<u32, usize>,
+        tally: &mut Tally,
+    ) {
+        tally.upstreams = self.streams.iter().filter(|s| s.other_leg.is_some()).count();
+        for (number, &place) in places {
+            let stream = &self.streams[place];
+            let Some(told) = found[number]["rstdiag.other_leg"].first() else { continue };
+            let other = begins.get(&told.parse().unwrap()).and_then(|other| places.get(other));
+            let upstream = stream.leg == "upstream";
+            let right = other.is_some_and(|&other| match upstream {
+                true => stream.other_leg == Some(other),
+                false => self.streams[other].other_leg == Some(place),
+            });
+            tally.linked[usize::from(!upstream)] += usize::from(right);
+            if !right {
+                let name = |place: usize| self.streams[place].scenario.clone();
+                let truth = stream.other_leg.map(name);
+                let truth = truth.as_slice();
+                stream.report(tally, "other_leg", truth, &[told.clone()], &found[number]);
+            }
+        }
     }
 }
 
