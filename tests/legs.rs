@@ -1,0 +1,318 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Which streams of clients and upstreams carried the same transaction, and where nobody can
+//! tell.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use rstdiag::nginx::message::Leg;
+use rstdiag::session::{Session, When};
+use support::builder::{Capture, Talk};
+
+/// Client, server, milliseconds after the first talk, script.
+type Spoken<'a> = (&'a str, &'a str, i64, &'a str);
+
+/// A client that nginx answers a tenth of a second after it has asked.
+const CLIENT: &str = "open
+    c GET:/a
+    s 200:10 x*10 +0.1
+    c .";
+
+/// An upstream that answers at once.
+const UPSTREAM: &str = "open
+    c GET:/a
+    s 200:10 x*10
+    c .";
+
+/// The leg of each talk, and the talk that it is linked with.
+fn legs(talks: &[Spoken<'_>]) -> Vec<(Option<Leg>, Option<u32>)> {
+    legs_in(Session::new(), talks)
+}
+
+fn legs_in(mut session: Session, talks: &[Spoken<'_>]) -> Vec<(Option<Leg>, Option<u32>)> {
+    assert!(talks.is_sorted_by_key(|talk| talk.2), "streams are numbered by their first frame");
+    let mut capture = Capture::default();
+    for (client, server, after, script) in talks {
+        let mut talk = Talk::between(client, server);
+        talk.start += after * 1_000_000;
+        capture.play(&talk, script);
+    }
+    support::feed(&mut session, &capture.frames(), |_, _| ());
+    let streams: Vec<u32> = session.streams().collect();
+    assert_eq!(streams.len(), talks.len());
+    let told = streams.into_iter().map(|stream| {
+        let verdict = session.verdict_of(stream, When::Final).unwrap();
+        let (leg, frame) = (verdict.leg(), verdict.other_leg());
+        (leg, frame.map(|frame| session.frame(frame, 0).unwrap().stream))
+    });
+    told.collect()
+}
+
+/// A session with this error log.
+fn logged(line: &str) -> Session {
+    let mut session = Session::new();
+    session.set_time_zone("UTC").unwrap();
+    session.begin_error_log("error.log");
+    session.error_log_bytes(format!("2024/01/01 00:00:00 {line}\n").as_bytes());
+    session.end_error_log().unwrap();
+    assert_eq!(session.log_entries(), 1, "{line}");
+    session
+}
+
+const NEITHER: (Option<Leg>, Option<u32>) = (None, None);
+
+fn client_of(upstream: u32) -> (Option<Leg>, Option<u32>) {
+    (Some(Leg::Client), Some(upstream))
+}
+
+fn upstream_of(client: u32) -> (Option<Leg>, Option<u32>) {
+    (Some(Leg::Upstream), Some(client))
+}
+
+#[test]
+fn the_upstream_that_was_asked_the_same_meanwhile_is_the_other_leg() {
+    let told = legs(&[
+        ("10.0.0.1:40000", "10.0.0.2:80", 0, CLIENT),
+        ("10.0.0.2:50000", "10.0.0.3:8080", 10, UPSTREAM),
+    ]);
+    assert_eq!(told, [client_of(1), upstream_of(0)]);
+}
+
+#[test]
+fn another_request_another_host_or_another_time_is_no_other_leg() {
+    let other = UPSTREAM.replace("/a", "/b");
+    for (script, host, after) in [
+        (other.as_str(), "10.0.0.2:50000", 10),
+        (UPSTREAM, "10.0.0.9:50000", 10),
+        // After the client had its answer.
+        (UPSTREAM, "10.0.0.2:50000", 200),
+        // It answers when the client has been answered.
+        (&UPSTREAM.replace("x*10", "x*10 +0.2"), "10.0.0.2:50000", 10),
+    ] {
+        let told = legs(&[
+            ("10.0.0.1:40000", "10.0.0.2:80", 0, CLIENT),
+            (host, "10.0.0.3:8080", after, script),
+        ]);
+        assert_eq!(told, [NEITHER, NEITHER], "{script} by {host} after {after}");
+    }
+}
+
+#[test]
+fn a_connection_that_serves_many_clients_belongs_to_the_last_of_them() {
+    let kept = "open
+        c GET:/a
+        s 200:10 x*10
+        c GET:/a +0.3
+        s R.";
+    let told = legs(&[
+        ("10.0.0.1:40000", "10.0.0.2:80", 0, CLIENT),
+        ("10.0.0.2:50000", "10.0.0.3:8080", 10, kept),
+        ("10.0.0.1:40001", "10.0.0.2:80", 250, CLIENT),
+    ]);
+    assert_eq!(told, [NEITHER, upstream_of(2), client_of(1)]);
+}
+
+#[test]
+fn of_several_upstreams_that_were_tried_the_last_is_the_clients() {
+    let fails = "open
+        c GET:/a
+        s R.";
+    let told = legs(&[
+        ("10.0.0.1:40000", "10.0.0.2:80", 0, CLIENT),
+        ("10.0.0.2:50000", "10.0.0.3:8080", 10, fails),
+        ("10.0.0.2:50001", "10.0.0.4:8080", 20, &UPSTREAM.replace("200", "503")),
+        ("10.0.0.2:50002", "10.0.0.5:8080", 30, UPSTREAM),
+    ]);
+    assert_eq!(told, [client_of(3), upstream_of(0), upstream_of(0), upstream_of(0)]);
+}
+
+#[test]
+fn an_upstream_that_answered_well_is_not_the_first_of_two() {
+    let told = legs(&[
+        ("10.0.0.1:40000", "10.0.0.2:80", 0, CLIENT),
+        ("10.0.0.2:50000", "10.0.0.3:8080", 10, UPSTREAM),
+        ("10.0.0.2:50001", "10.0.0.4:8080", 20, UPSTREAM),
+    ]);
+    assert_eq!(told, [NEITHER; 3]);
+}
+
+/// Clients that all ask the same within a few milliseconds, and their upstreams.
+fn storm(client: impl Fn(usize) -> String, upstream: impl Fn(usize) -> String) -> Vec<u32> {
+    const CLIENTS: usize = 100;
+    let texts: Vec<_> = (0..2 * CLIENTS)
+        .map(|at| match at < CLIENTS {
+            true => (format!("10.0.0.1:{}", 40000 + at), "10.0.0.2:80", at, client(at)),
+            false => {
+                let at = at - CLIENTS;
+                let port = format!("10.0.0.2:{}", 50000 + at);
+                (port, "10.0.0.3:8080", CLIENTS + at, upstream(at))
+            }
+        })
+        .collect();
+    let talks: Vec<Spoken<'_>> = texts
+        .iter()
+        .map(|(end, server, after, text)| {
+            (end.as_str(), *server, *after as i64 / 8, text.as_str())
+        })
+        .collect();
+    let told = legs(&talks).into_iter().take(CLIENTS);
+    let others: Vec<Option<u32>> = told.map(|(_, other)| other).collect();
+    let linked = others.iter().zip(CLIENTS as u32..).filter(|(other, _)| other.is_some());
+    linked
+        .map(|(other, right)| {
+            assert_eq!(*other, Some(right));
+            right
+        })
+        .collect()
+}
+
+#[test]
+fn of_a_storm_of_equal_requests_nothing_is_claimed() {
+    let told = storm(|_| CLIENT.to_owned(), |_| UPSTREAM.to_owned());
+    assert!(told.is_empty(), "{told:?}");
+}
+
+#[test]
+fn identifiers_tell_the_requests_of_a_storm_apart() {
+    let with_id = |script: &str, at: usize| {
+        let head = format!(r#""GET /a HTTP/1.1\r\nHost: h\r\nx-request-id: {at}\r\n\r\n""#);
+        script.replace("GET:/a", &head)
+    };
+    let told = storm(|at| with_id(CLIENT, at), |at| with_id(UPSTREAM, at));
+    assert_eq!(told.len(), 100);
+    // Nginx may make the identifier, and tell the client with the response.
+    let answered = |at| {
+        let head = format!(r#""HTTP/1.1 204 None\r\nX-Request-ID: {at}\r\n\r\n""#);
+        CLIENT.replace("200:10 x*10", &head)
+    };
+    let told = storm(answered, |at| with_id(UPSTREAM, at));
+    assert_eq!(told.len(), 100);
+    // One that all have in common tells nothing.
+    let told = storm(|_| with_id(CLIENT, 1), |_| with_id(UPSTREAM, 1));
+    assert!(told.is_empty(), "{told:?}");
+}
+
+#[test]
+fn a_client_that_nobody_can_read_may_be_the_one() {
+    let tls = "open
+        c tls:22:200
+        s tls:22:100
+        c tls:20:1 tls:22:40
+        s tls:20:1 tls:22:40
+        c tls:23:100
+        s tls:23:100 +0.2";
+    let told = legs(&[
+        ("10.0.0.1:40000", "10.0.0.2:80", 0, CLIENT),
+        ("10.0.0.1:40001", "10.0.0.2:443", 1, tls),
+        ("10.0.0.2:50000", "10.0.0.3:8080", 10, UPSTREAM),
+    ]);
+    assert_eq!(told, [NEITHER; 3]);
+}
+
+#[test]
+fn between_two_proxies_a_stream_is_of_both_legs() {
+    let talks = [
+        ("10.0.0.1:40000", "10.0.0.2:80", 0, CLIENT),
+        ("10.0.0.2:50000", "10.0.0.3:80", 10, &*CLIENT.replace("+0.1", "+0.05")),
+        ("10.0.0.3:50000", "10.0.0.4:8080", 20, UPSTREAM),
+    ];
+    assert_eq!(legs(&talks), [client_of(1), NEITHER, upstream_of(1)]);
+    // The user says which of the proxies is meant.
+    for (nginx, middle) in [("10.0.0.2", upstream_of(0)), ("10.0.0.3", client_of(2))] {
+        let mut session = Session::new();
+        session.set_nginx_addresses(nginx).unwrap();
+        assert_eq!(legs_in(session, &talks)[1], middle, "{nginx}");
+    }
+}
+
+#[test]
+fn an_entry_joins_what_was_rewritten_and_bears_another_address() {
+    let talks = [
+        ("10.0.0.1:40000", "10.0.0.2:80", 0, CLIENT),
+        ("10.1.0.2:50000", "10.0.0.3:8080", 10, "open\n c GET:/v2/a\n s R."),
+        ("10.0.0.9:40000", "10.0.0.2:80", 20, CLIENT),
+    ];
+    let told = legs_in(
+        logged(
+            "[error] 7#7: *1 recv() failed (104: Connection reset by peer) while reading \
+             response header from upstream, client: 10.0.0.1, server: h, request: \
+             \"GET /a HTTP/1.1\", upstream: \"http://10.0.0.3:8080/v2/a\", host: \"h\"",
+        ),
+        &talks,
+    );
+    assert_eq!(told, [client_of(1), upstream_of(0), NEITHER]);
+    assert_eq!(legs(&talks), [NEITHER; 3]);
+}
+
+#[test]
+fn an_upstream_that_refuses_is_joined_by_its_entry() {
+    let told = legs_in(
+        logged(
+            "[error] 7#7: *1 connect() failed (111: Connection refused) while connecting to \
+             upstream, client: 10.0.0.1, server: h, request: \"GET /a HTTP/1.1\", upstream: \
+             \"http://10.0.0.3:8080/a\", host: \"h\"",
+        ),
+        &[
+            ("10.0.0.1:40000", "10.0.0.2:80", 0, &CLIENT.replace("200", "502")),
+            ("10.0.0.2:50000", "10.0.0.3:8080", 10, "c S\n s R."),
+        ],
+    );
+    assert_eq!(told, [client_of(1), upstream_of(0)]);
+}
+
+#[test]
+fn an_entry_about_the_client_names_the_upstream() {
+    let talks = [
+        (
+            "10.0.0.1:40000",
+            "10.0.0.2:80",
+            0,
+            "open\n c GET:/a\n s .\n c F. +0.1\n s .\n s F.\n c .",
+        ),
+        (
+            "10.1.0.2:50000",
+            "10.0.0.3:8080",
+            10,
+            "open\n c GET:/v2/a\n s .\n c F. +0.1\n s F.\n c .",
+        ),
+    ];
+    let told = legs_in(
+        logged(
+            "[info] 7#7: *1 epoll_wait() reported that client prematurely closed connection, so \
+             upstream connection is closed too while sending request to upstream, client: \
+             10.0.0.1, server: h, request: \"GET /a HTTP/1.1\", upstream: \
+             \"http://10.0.0.3:8080/v2/a\", host: \"h\"",
+        ),
+        &talks,
+    );
+    assert_eq!(told, [client_of(1), upstream_of(0)]);
+    assert_eq!(legs(&talks), [NEITHER; 2]);
+}
+
+#[test]
+fn addresses_of_nginx_tell_the_legs_and_join_them() {
+    let talks = [
+        ("10.0.0.1:40000", "10.0.0.2:80", 0, CLIENT),
+        ("10.1.0.2:50000", "10.1.0.3:8080", 10, UPSTREAM),
+        ("10.1.0.2:50001", "10.1.0.3:8080", 500, UPSTREAM),
+    ];
+    assert_eq!(legs(&talks), [NEITHER; 3]);
+    let mut session = Session::new();
+    session.set_nginx_addresses("10.0.0.2, 10.1.0.2/31").unwrap();
+    // The network has the upstream in it as well, so it tells the legs of nobody.
+    let told = legs_in(session, &talks);
+    assert_eq!(told, [client_of(1), upstream_of(0), NEITHER]);
+    let mut session = Session::new();
+    session.set_nginx_addresses("10.0.0.2 10.1.0.2").unwrap();
+    let told = legs_in(session, &talks);
+    assert_eq!(told, [client_of(1), upstream_of(0), (Some(Leg::Upstream), None)]);
+}
+
+#[test]
+fn addresses_that_are_none_are_refused_in_words() {
+    let error = Session::new().set_nginx_addresses("10.0.0.2, nginx").unwrap_err().to_string();
+    for part in ["nginx_addresses", "10.0.0.2, nginx", "192.168.0.0/24"] {
+        assert!(error.contains(part), "{error}");
+    }
+}
