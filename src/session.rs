@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use crate::correlate::matcher::Matcher;
+use crate::correlate::report::{self, Gathering, LogFile, Part, Report, Scope};
 use crate::correlate::store::Store;
 use crate::correlate::survey::Survey;
 use crate::correlate::verdict::Verdict;
@@ -43,12 +44,17 @@ pub struct FrameInfo {
 pub struct Session {
     streams: Streams,
     frames: Frames,
+    /// Time of the first segment.
+    begin: Option<CaptureTime>,
     /// Time of the last segment.
     end: CaptureTime,
     store: Store,
     matcher: Matcher,
     survey: Survey,
     reader: Option<ErrorLogReader>,
+    /// The log that is being read, and those that have been.
+    path: String,
+    logs: Vec<LogFile>,
 }
 
 impl Session {
@@ -97,6 +103,7 @@ impl Session {
         let stream = self.streams.of(segment);
         let before = stream.ends_seen();
         stream.take(segment);
+        self.begin = Some(self.begin.map_or(segment.time, |begin| begin.min(segment.time)));
         self.end = self.end.max(segment.time);
         if stream.ends_seen() != before {
             self.matcher.stream_ended(segment.stream, stream, before, self.end);
@@ -110,6 +117,7 @@ impl Session {
     pub fn begin_error_log(&mut self, path: &str) {
         self.reader = Some(ErrorLogReader::new());
         self.store.begin_file(path);
+        self.path = path.to_owned();
     }
 
     /// Takes the next bytes of the log, split anywhere.
@@ -128,6 +136,7 @@ impl Session {
         let Some(mut reader) = self.reader.take() else { return Ok(()) };
         let counts = reader.finish(&mut |line| store.keep(line));
         self.matcher.log_changed();
+        self.logs.push(LogFile { path: std::mem::take(&mut self.path), counts });
         store.end_file(&counts)
     }
 
@@ -175,6 +184,43 @@ impl Session {
         };
         let seen = streams.get(stream)?;
         Some(Verdict::new(seen, self.end, store, matches, survey))
+    }
+
+    /// The report on all streams and entries.
+    pub fn report(&mut self) -> Report {
+        let mut gathering = Gathering::default();
+        for number in self.streams().collect::<Vec<_>>() {
+            if let Some(verdict) = self.verdict_of(number, When::Final) {
+                gathering.add(number, &verdict);
+            }
+        }
+        gathering.report(&Scope {
+            store: &self.store,
+            logs: &self.logs,
+            window: self.matcher.window(),
+            span: self.begin.map(|begin| (begin, self.end)),
+        })
+    }
+
+    /// The lines of one part of a report.
+    pub fn report_lines(&mut self, part: &Part) -> Vec<String> {
+        match part {
+            Part::Text(lines) => lines.clone(),
+            &Part::Reset(stream, missing) => {
+                let zone = self.store.zone();
+                let verdict = self.verdict_of(stream, When::Final);
+                verdict.map(|verdict| report::reset_lines(stream, &verdict, missing, zone))
+            }
+            .unwrap_or_default(),
+            &Part::Matched(entry, stream) => {
+                let verdict = self.verdict_of(stream, When::Final);
+                verdict.map(|verdict| report::matched_lines(entry, stream, &verdict))
+            }
+            .unwrap_or_default(),
+            Part::Unmatched(entry, rivals) => {
+                report::unmatched_lines(*entry, rivals, &self.store)
+            }
+        }
     }
 
     /// Numbers of the streams that were fed, in order.

@@ -96,6 +96,11 @@ impl Matcher {
         self.window = ns;
     }
 
+    /// How many nanoseconds entry and packet may lie apart beyond the log's resolution.
+    pub fn window(&self) -> i64 {
+        self.window
+    }
+
     /// More ended on a stream than the ends that it `had`.
     pub fn stream_ended(
         &mut self,

@@ -10,6 +10,8 @@ pub mod evidence;
 pub mod fit;
 pub mod matcher;
 mod pace;
+pub mod reasons;
+pub mod report;
 pub mod store;
 mod summary;
 pub mod survey;

@@ -117,6 +117,11 @@ impl Store {
         self.zone = zone;
     }
 
+    /// The zone of the entries' times.
+    pub fn zone(&self) -> Zone {
+        self.zone
+    }
+
     /// The entries that follow belong to this file.
     pub fn begin_file(&mut self, path: &str) {
         self.files.push(path.into());
@@ -212,15 +217,26 @@ impl Store {
     /// An entry, taken apart.
     pub fn entry(&self, index: u32) -> Option<Entry<'_>> {
         let kept = self.kept.get(index as usize)?;
-        let (start, len) = kept.text;
-        let raw = self.text.get(start..start + len as usize)?;
+        let raw = self.raw(index)?;
         Some(Entry {
             raw,
-            file: self.files.get(kept.file as usize)?,
+            file: self.file(index)?,
             line: kept.line,
             time: kept.traits.instant?,
             parts: error_log::parse(raw).ok()?,
         })
+    }
+
+    /// An entry as it stands in its file, whether or not its time exists.
+    pub fn raw(&self, index: u32) -> Option<&[u8]> {
+        let (start, len) = self.kept.get(index as usize)?.text;
+        self.text.get(start..start + len as usize)
+    }
+
+    /// The file that holds an entry.
+    pub fn file(&self, index: u32) -> Option<&str> {
+        let kept = self.kept.get(index as usize)?;
+        self.files.get(kept.file as usize).map(|path| &**path)
     }
 
     /// Entries that were written between two instants, both included, and can be about a

@@ -240,6 +240,11 @@ pub(super) fn skip_header(line: &[u8]) -> Option<&[u8]> {
     Some(take_digits(starred).and_then(|(_, rest)| rest.strip_prefix(b" ")).unwrap_or(rest))
 }
 
+/// The time that an entry begins with.
+pub(super) fn parse_stamp(stamp: &[u8]) -> Option<LogTime> {
+    parse_time(stamp).ok().map(|(time, _)| time)
+}
+
 // -- the beginning of a line ---------------------------------------------------------------
 
 /// `YYYY/MM/DD HH:MM:SS`

@@ -12,12 +12,16 @@ use memchr::{memchr, memchr_iter};
 use super::error_log::{self, ErrorEntry};
 use super::message::{self, End};
 use crate::limits;
+use crate::time::LogTime;
 
 /// What some editors put at the beginning of a file.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Where the level stands in an entry.
-const LEVEL: usize = "YYYY/MM/DD HH:MM:SS ".len();
+const LEVEL: usize = STAMP + 1;
+
+/// Bytes of an entry's time.
+const STAMP: usize = "YYYY/MM/DD HH:MM:SS".len();
 
 /// A line about the end of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +59,8 @@ pub struct Counts {
     pub overlong: u64,
     /// NUL bytes. A few may come from a client; many tell that this is no text.
     pub nuls: u64,
+    /// Times of the first entry and of the last one.
+    pub span: Option<(LogTime, LogTime)>,
 }
 
 impl Counts {
@@ -99,6 +105,8 @@ pub struct ErrorLogReader {
     /// That line is longer than what is kept of it.
     overlong: bool,
     counts: Counts,
+    /// What the first entry and the last one begin with.
+    stamps: Option<[[u8; STAMP]; 2]>,
 }
 
 impl ErrorLogReader {
@@ -138,6 +146,9 @@ impl ErrorLogReader {
         if !self.carry.is_empty() {
             self.end_line(sink);
         }
+        self.counts.span = self.stamps.and_then(|[first, last]| {
+            Some((error_log::parse_stamp(&first)?, error_log::parse_stamp(&last)?))
+        });
         self.counts
     }
 
@@ -182,6 +193,10 @@ impl ErrorLogReader {
             return;
         };
         self.counts.entries += 1;
+        // Only copied: a time is worth taking apart once in a file, not once in a line.
+        if let Some(&stamp) = raw.first_chunk() {
+            self.stamps = Some([self.stamps.map_or(stamp, |[first, _]| first), stamp]);
+        }
         let level = raw.get(LEVEL..LEVEL + 2);
         self.counts.infos += u64::from(matches!(level, Some(b"[i" | b"[d")));
         if message::may_be_end(message) {
