@@ -217,7 +217,7 @@ impl Session {
                 verdict.map(|verdict| report::matched_lines(entry, stream, &verdict))
             }
             .unwrap_or_default(),
-            Part::Unmatched(entry, rivals) => {
+            Part::Unmatched(entry, _, rivals) => {
                 report::unmatched_lines(*entry, rivals, &self.store)
             }
         }

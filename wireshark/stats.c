@@ -48,16 +48,6 @@ static stat_tap_table_item columns[] = {
     {TABLE_ITEM_STRING, TAP_ALIGN_RIGHT, "Share  ", "%7s"},
 };
 
-static void
-init_table(stat_tap_table_ui *ui)
-{
-    static const char title[] = "TCP streams";
-    if (counts.group_of_stream == NULL)
-        counts.group_of_stream = g_hash_table_new(g_direct_hash, g_direct_equal);
-    if (stat_tap_find_table(ui, title) == NULL)
-        stat_tap_add_table(ui, stat_tap_init_table(title, array_length(columns), 0, NULL));
-}
-
 static group *
 find_group(const rstdiag_counted *counted)
 {
@@ -165,13 +155,27 @@ reset_table(stat_tap_table *table)
 }
 
 static void
+init_table(stat_tap_table_ui *ui)
+{
+    static const char title[] = "TCP streams";
+    if (counts.group_of_stream == NULL)
+        counts.group_of_stream = g_hash_table_new(g_direct_hash, g_direct_equal);
+    if (stat_tap_find_table(ui, title) != NULL)
+        return;
+    stat_tap_table *table = stat_tap_init_table(title, array_length(columns), 0, NULL);
+    /* What was counted for a table that is gone is none of its. */
+    reset_table(table);
+    stat_tap_add_table(ui, table);
+}
+
+static void
 register_table(void)
 {
     static tap_param parameters[] = {
         {PARAM_FILTER, "filter", "Filter", NULL, true},
     };
     static stat_tap_table_ui table = {
-        .group = REGISTER_STAT_GROUP_GENERIC,
+        .group = REGISTER_PACKET_STAT_GROUP_UNSORTED,
         .title = "Reset Diagnosis",
         .tap_name = "rstdiag",
         .cli_string = "rstdiag",
@@ -262,13 +266,13 @@ static void
 register_report(void)
 {
     static stat_tap_ui report = {
-        .group = REGISTER_STAT_GROUP_GENERIC,
+        .group = REGISTER_PACKET_STAT_GROUP_UNSORTED,
         .cli_string = "rstdiag,report",
         .tap_init_cb = begin_report,
     };
     register_tap("rstdiag_report");
     register_stat_tap_ui(&report, NULL);
-    funnel_register_menu("Reset Diagnosis Report", REGISTER_STAT_GROUP_GENERIC, show_report,
+    funnel_register_menu("Reset Diagnosis Report", REGISTER_PACKET_STAT_GROUP_UNSORTED, show_report,
                          NULL, NULL, FALSE);
 }
 

@@ -7,14 +7,14 @@
 //! memory than the capture does.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use crate::correlate::cause::Row;
 use crate::correlate::events::stream_request;
 use crate::correlate::matcher::Match;
 use crate::correlate::reasons::{self, EntryFacts, Reason, StreamFacts};
-use crate::correlate::store::{Store, Traits};
+use crate::correlate::store::{Kept, Store, Traits};
 use crate::correlate::verdict::{Severity, Verdict};
 use crate::nginx::error_log::{self, ErrorEntry};
 use crate::nginx::message::{Leg, Shows};
@@ -64,8 +64,8 @@ pub enum Part {
     Reset(u32, Option<&'static Reason>),
     /// An entry that is about a stream.
     Matched(u32, u32),
-    /// An entry that is about no stream for certain, and those that it may be about.
-    Unmatched(u32, Vec<u32>),
+    /// An entry that is about no stream for certain, why not, and those that it may be about.
+    Unmatched(u32, &'static Reason, Vec<u32>),
 }
 
 /// A report: its parts, in order.
@@ -219,19 +219,19 @@ impl Gathering {
     }
 
     /// What each entry is about, in the order of the log.
-    fn judged_entries(&self, scope: &Scope<'_>) -> Vec<(Option<&'static Reason>, Part)> {
+    fn judged_entries(&self, scope: &Scope<'_>) -> Vec<Part> {
         let entries = (0u32..).zip(scope.store.kept());
         let mut claims = self.claims.as_slice();
-        let judge = |(entry, kept): (u32, &crate::correlate::store::Kept)| {
+        let judge = |(entry, kept): (u32, &Kept)| {
             let end = claims.partition_point(|claim| claim.0 <= entry);
             let (own, rest) = claims.split_at(end);
             claims = rest;
             if let Some(&(_, stream, _)) = own.iter().find(|claim| claim.2) {
-                return (None, Part::Matched(entry, stream));
+                return Part::Matched(entry, stream);
             }
             let reason = reasons::of_entry(&self.entry_facts(&kept.traits, own, scope));
             let streams = own.iter().map(|claim| claim.1).collect();
-            (Some(reason), Part::Unmatched(entry, streams))
+            Part::Unmatched(entry, reason, streams)
         };
         entries.map(judge).collect()
     }
@@ -453,30 +453,30 @@ fn list_missing_entries(reasons: &[Option<&'static Reason>], parts: &mut Vec<Par
 }
 
 /// Lists entries with their streams, then those without, by reason.
-fn list_entries(entries: Vec<(Option<&'static Reason>, Part)>, parts: &mut Vec<Part>) {
-    let (mut matched, mut unmatched) = (Vec::new(), BTreeMap::<usize, Vec<Part>>::new());
-    for (reason, part) in entries {
-        let order = reasons::of_entries().position(|other| Some(other) == reason);
-        match order {
-            Some(order) => unmatched.entry(order).or_default().push(part),
-            None => matched.push(part),
-        }
-    }
-    let without: usize = unmatched.values().map(Vec::len).sum();
-    if matched.is_empty() && without == 0 {
+fn list_entries(entries: Vec<Part>, parts: &mut Vec<Part>) {
+    if entries.is_empty() {
         return;
     }
+    let is_matched = |part: &Part| matches!(part, Part::Matched(..));
+    let (matched, unmatched): (Vec<_>, Vec<_>) = entries.into_iter().partition(is_matched);
     parts.push(Part::Text(heading(&format!(
-        "{} about ends of connections with a stream, {without} without",
+        "{} about ends of connections with a stream, {} without",
         plural(matched.len(), "entry"),
+        unmatched.len()
     ))));
-    parts.append(&mut matched);
-    for (order, reason) in reasons::of_entries().enumerate() {
-        let Some(mut list) = unmatched.remove(&order) else { continue };
+    parts.extend(matched);
+    let mut by_reason: HashMap<&str, Vec<Part>> = HashMap::new();
+    for part in unmatched {
+        if let Part::Unmatched(_, reason, _) = &part {
+            by_reason.entry(reason.word).or_default().push(part);
+        }
+    }
+    for reason in reasons::of_entries() {
+        let Some(list) = by_reason.remove(reason.word) else { continue };
         let mut title = vec![String::new()];
         title.extend(row(list.len(), reason));
         parts.push(Part::Text(title));
-        parts.append(&mut list);
+        parts.extend(list);
     }
 }
 
