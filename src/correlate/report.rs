@@ -452,31 +452,34 @@ fn list_missing_entries(reasons: &[Option<&'static Reason>], parts: &mut Vec<Par
     parts.push(Part::Text(lines));
 }
 
-/// Lists entries with their streams, then those without, by reason.
+/// Lists entries without a stream, by reason, then those with one.
 fn list_entries(entries: Vec<Part>, parts: &mut Vec<Part>) {
-    if entries.is_empty() {
-        return;
-    }
-    let is_matched = |part: &Part| matches!(part, Part::Matched(..));
-    let (matched, unmatched): (Vec<_>, Vec<_>) = entries.into_iter().partition(is_matched);
-    parts.push(Part::Text(heading(&format!(
-        "{} about ends of connections with a stream, {} without",
-        plural(matched.len(), "entry"),
-        unmatched.len()
-    ))));
-    parts.extend(matched);
+    let mut matched = Vec::new();
     let mut by_reason: HashMap<&str, Vec<Part>> = HashMap::new();
-    for part in unmatched {
-        if let Part::Unmatched(_, reason, _) = &part {
-            by_reason.entry(reason.word).or_default().push(part);
+    for part in entries {
+        match &part {
+            Part::Unmatched(_, reason, _) => {
+                by_reason.entry(reason.word).or_default().push(part)
+            }
+            _ => matched.push(part),
         }
+    }
+    let title = |count: usize, which: &str| {
+        let entries = plural(count, "entry");
+        Part::Text(heading(&format!("{entries} about ends of connections {which}")))
+    };
+    let without = by_reason.values().map(Vec::len).sum();
+    if without > 0 {
+        parts.push(title(without, "without a stream"));
     }
     for reason in reasons::of_entries() {
         let Some(list) = by_reason.remove(reason.word) else { continue };
-        let mut title = vec![String::new()];
-        title.extend(row(list.len(), reason));
-        parts.push(Part::Text(title));
+        parts.push(Part::Text(row(list.len(), reason)));
         parts.extend(list);
+    }
+    if !matched.is_empty() {
+        parts.push(title(matched.len(), "with their streams"));
+        parts.append(&mut matched);
     }
 }
 
@@ -487,7 +490,8 @@ fn heading(title: &str) -> Vec<String> {
 
 /// A row of a table of reasons.
 fn row(count: usize, reason: &Reason) -> Vec<String> {
-    wrapped(&format!("{count} {}: {}", reason.word, reason.means), "  ")
+    let text = format!("{}: {}", reason.word, reason.means);
+    hanging(&text, &format!("{count:>7}  "), &" ".repeat(9))
 }
 
 // ---- Lines of one part ---------------------------------------------------------------------

@@ -31,6 +31,8 @@ pub struct TrueStream {
 #[derive(Deserialize)]
 pub struct TrueEntry {
     pub line: u64,
+    /// `client`, `upstream`, or `none` if it is about no connection's end.
+    pub leg: String,
     pub stream: Option<usize>,
 }
 
