@@ -36,6 +36,8 @@ pub struct StreamFacts {
     pub unaccepted: bool,
     /// nginx itself, or its system, sent the RST.
     pub by_nginx: bool,
+    /// It was nginx's, kept for an upstream, and idle when the upstream reset it.
+    pub idle_upstream: bool,
     /// Who received the RST had sent its own FIN before.
     pub after_fin: bool,
     /// It may be a client's, and the log holds no entry of the level of clients.
@@ -142,6 +144,13 @@ static OF_STREAM: &[Row<StreamFacts>] = &[
         },
     ),
     (
+        |facts| facts.idle_upstream,
+        Reason {
+            word: "idle_upstream",
+            means: "nginx kept it for the upstream's next request, and drops those silently",
+        },
+    ),
+    (
         |facts| facts.after_fin,
         Reason {
             word: "after_fin",
@@ -223,6 +232,7 @@ mod tests {
             (StreamFacts { foreign: true, ..none }, "not_nginx"),
             (StreamFacts { unaccepted: true, ..none }, "never_reached_nginx"),
             (StreamFacts { by_nginx: true, ..none }, "by_nginx"),
+            (StreamFacts { idle_upstream: true, ..none }, "idle_upstream"),
             (StreamFacts { after_fin: true, ..none }, "after_fin"),
             (StreamFacts { level_too_low: true, ..none }, "level_too_low"),
             (StreamFacts { outside: true, ..none }, "outside_log"),

@@ -209,6 +209,8 @@ impl Gathering {
                     Some(Leg::Upstream) => reset.by == Side::Client,
                     _ => false,
                 },
+                idle_upstream: (leg, reset.by, reset.phase)
+                    == (Some(Leg::Upstream), Side::Server, Phase::AfterResponse),
                 level_too_low: lacks_clients && leg != Some(Leg::Upstream),
                 outside: covered.is_none_or(|(from, to)| reset.at < from || reset.at > to),
                 ..reset.facts
