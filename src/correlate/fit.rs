@@ -3,7 +3,7 @@
 
 use std::cmp::Reverse;
 
-use crate::correlate::events::{stream_request, Events, Kind};
+use crate::correlate::events::{stream_requests, Events, Kind};
 use crate::correlate::evidence::{Criterion, Evidence};
 use crate::correlate::store::Traits;
 use crate::limits;
@@ -154,20 +154,21 @@ fn weigh(
         }
     }
     let asked = traits.request_on(leg);
-    let has_request = stream_request(stream);
-    evidence.add(Criterion::Uri, agree(asked, has_request)?);
+    let requests = stream_requests(stream);
+    evidence.add(Criterion::Uri, agree_with_any(asked, requests.iter().copied())?);
     if leg == Leg::Client
         && asked.is_some()
-        && has_request.is_none()
+        && requests == [None]
         && (phase.is_before_request() || stream.is_unasked())
     {
         return None;
     }
-    let host = stream.exchange().and_then(|exchange| exchange.host);
+    let hosts = stream.exchanges().map(|exchange| exchange.host);
+    let same_host = agree_with_any(traits.host, hosts);
     match leg {
         // Nginx passes on a host of its own choice.
-        Leg::Upstream => evidence.add(Criterion::Host, host.is_some() && host == traits.host),
-        Leg::Client | Leg::Unknown => evidence.add(Criterion::Host, agree(traits.host, host)?),
+        Leg::Upstream => evidence.add(Criterion::Host, same_host == Some(true)),
+        Leg::Client | Leg::Unknown => evidence.add(Criterion::Host, same_host?),
     }
     Some((evidence, evidence.weight().saturating_sub(lateness(traits, time))))
 }
@@ -179,6 +180,18 @@ fn agree<T: PartialEq>(one: Option<T>, other: Option<T>) -> Option<bool> {
         (Some(one), Some(other)) => (one == other).then_some(true),
         _ => Some(false),
     }
+}
+
+/// Whether a value agrees with one of several; `None` if it contradicts all of them.
+fn agree_with_any<T: PartialEq + Copy>(
+    one: Option<T>,
+    others: impl Iterator<Item = Option<T>>,
+) -> Option<bool> {
+    let found: Vec<_> = others.map(|other| agree(one, other)).collect();
+    if found.contains(&Some(true)) {
+        return Some(true);
+    }
+    (found.is_empty() || found.contains(&Some(false))).then_some(false)
 }
 
 /// How far the exchange had come at an end of this kind.

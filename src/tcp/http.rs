@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits;
 use crate::tcp::half::Piece;
+use crate::tcp::stream::Side;
 
 /// How far a message has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,12 +59,31 @@ pub struct Exchange {
     asked_before: Option<i64>,
     /// Only the head of a response to an unseen request, which may be all of it (HEAD).
     pub may_be_whole: bool,
+    /// Identifier of its HTTP/2 stream; 0 in HTTP/1.x.
+    pub stream: u32,
+    /// It was given up, and the connection goes on, as only HTTP/2 can.
+    pub given_up: Option<GivenUp>,
+    /// Bytes of an HTTP/2 response that its Content-Length promises and that are still to come.
+    pub(crate) promised: Option<i64>,
+    /// A response of HTTP/2 that has no body, whatever its Content-Length says.
+    pub(crate) bodiless: bool,
+}
+
+/// How an exchange was given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GivenUp {
+    /// Who did.
+    pub by: Side,
+    /// The error code of its RST_STREAM; `None` if it ended its part before what it promised.
+    pub code: Option<u32>,
+    /// The frame of the capture that told it.
+    pub frame: u32,
 }
 
 impl Exchange {
-    /// One whose request has begun.
-    pub fn begun() -> Exchange {
-        Exchange { sent: Progress::Begun, ..Exchange::default() }
+    /// One of HTTP/2, of which nothing has been seen so far.
+    pub fn of_stream(stream: u32) -> Exchange {
+        Exchange { stream, ..Exchange::default() }
     }
 }
 
@@ -763,7 +783,7 @@ fn request_line(head: &[u8]) -> Option<Box<str>> {
 }
 
 /// As much of a request as is kept.
-fn kept(text: &str) -> Box<str> {
+pub fn kept(text: &str) -> Box<str> {
     let end = (0..=limits::REQUEST.min(text.len())).rev().find(|&at| text.is_char_boundary(at));
     text[..end.unwrap_or(0)].into()
 }

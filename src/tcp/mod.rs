@@ -2,6 +2,7 @@
 //! What happened on a TCP connection: segments in, phases and closings out.
 
 pub mod half;
+pub mod hpack;
 pub mod http;
 pub mod http2;
 pub mod phase;

@@ -10,12 +10,14 @@ use crate::tcp::phase::Phase;
 use crate::tcp::stream::Side;
 
 /// A conversation in HTTP.
+// Most conversations are in HTTP/1.x, and this is in a box itself.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Talk {
     /// HTTP/1.x
     Http(Http),
     /// HTTP/2
-    Http2(Http2),
+    Http2(Box<Http2>),
 }
 
 impl Talk {
@@ -23,11 +25,11 @@ impl Talk {
     pub fn that_begins_with(side: Side, bytes: &[u8]) -> Option<Talk> {
         match side {
             Side::Client if bytes.starts_with(PREFACE_LINE) => {
-                Some(Talk::Http2(Http2::default()))
+                Some(Talk::Http2(Box::default()))
             }
             Side::Client if http::may_start_request(bytes) => Some(Talk::Http(Http::default())),
             // Inside TLS 1.2, the server can be the first to speak.
-            Side::Server if http2::is_settings(bytes) => Some(Talk::Http2(Http2::default())),
+            Side::Server if http2::is_settings(bytes) => Some(Talk::Http2(Box::default())),
             Side::Server if http::starts_response(bytes) => Some(Talk::Http(Http::default())),
             _ => None,
         }
@@ -37,6 +39,13 @@ impl Talk {
     /// of HTTP/1.x is recognized.
     pub fn mid_stream() -> Talk {
         Talk::Http(Http::mid_stream())
+    }
+
+    /// What is taken next comes from this frame of the capture.
+    pub fn come_to(&mut self, frame: u32) {
+        if let Talk::Http2(http) = self {
+            http.frame = frame;
+        }
     }
 
     /// Takes the next piece that a side sent, and its position. `unseen` is where client's
@@ -61,6 +70,14 @@ impl Talk {
         match self {
             Talk::Http(http) => http.exchange(),
             Talk::Http2(http) => http.exchange(),
+        }
+    }
+
+    /// The conversation, if it is in HTTP/2.
+    pub fn http2(&self) -> Option<&Http2> {
+        match self {
+            Talk::Http(_) => None,
+            Talk::Http2(http) => Some(http),
         }
     }
 
@@ -95,14 +112,12 @@ impl Talk {
     /// How far the conversation has come.
     pub fn stage(&self) -> Phase {
         let Some(exchange) = self.exchange() else {
-            return match self {
-                _ if self.is_lost() => Phase::Unknown,
-                Talk::Http2(http) if http.begun > 0 => Phase::AfterResponse,
-                _ => Phase::BeforeRequest,
-            };
+            return if self.is_lost() { Phase::Unknown } else { Phase::BeforeRequest };
         };
         match (exchange.answered, exchange.sent) {
             _ if self.is_tunnel() || exchange.may_be_whole => Phase::Unknown,
+            // Nothing is open any more.
+            _ if exchange.given_up.is_some() && !self.is_lost() => Phase::AfterResponse,
             (Progress::Lost, _) => Phase::Unknown,
             (Progress::Complete, _) if self.is_lost() => Phase::Unknown,
             (Progress::Complete, _) => Phase::AfterResponse,
