@@ -61,6 +61,32 @@ pub const LOG_QUOTES: usize = 16;
 /// each.
 pub const LOG_ENTRIES: usize = 2_000_000;
 
+/// Seconds before the capture's first packet from which on entries are of interest: the log's
+/// zone is unknown, and its clock may be wrong by hours.
+pub const LOG_BEFORE: i64 = 2 * 86_400;
+
+/// Files that a directory or pattern may stand for.
+pub const LOG_FILES: usize = 4096;
+
+/// Logs that are looked after while they grow. Each costs two calls of the system a second.
+pub const LOGS_FOLLOWED: usize = 64;
+
+/// Bytes of growth that are read at once, so that a live capture never waits for long.
+pub const LOG_GROWTH: u64 = 8 * 1024 * 1024;
+
+/// Unpacked bytes at the beginning of a file by which it is known to be a log or not.
+pub const LOG_HEAD: u64 = 64 * 1024;
+
+/// Bytes that any packed log may unpack to, and how many times its own size beyond that: no
+/// text shrinks further with gzip, and few logs with anything. More than that is made to
+/// waste time.
+pub const LOG_UNPACKED: u64 = 1 << 30;
+/// See [`LOG_UNPACKED`].
+pub const LOG_UNPACKED_RATIO: u64 = 1000;
+
+/// Binary logarithm of the memory that unpacking zstd may take: what `zstd -d` takes itself.
+pub const LOG_ZSTD_WINDOW: u32 = 27;
+
 /// Pairs of entries and streams near one end that are weighed while the capture is still being
 /// read. Where more happens at once, the answer waits until all of it has been read.
 pub const NEIGHBOURS: usize = 4096;

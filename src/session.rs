@@ -14,10 +14,10 @@ use crate::correlate::survey::Survey;
 use crate::correlate::verdict::Verdict;
 use crate::error::Error;
 use crate::limits;
-use crate::nginx::reader::ErrorLogReader;
+use crate::nginx::reader::{self, ErrorLogReader};
 use crate::tcp::segment::Segment;
 use crate::tcp::streams::Streams;
-use crate::time::{CaptureTime, Zone, SECOND};
+use crate::time::{CaptureTime, LogTime, Zone, SECOND};
 
 /// When a verdict is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,10 +51,14 @@ pub struct Session {
     store: Store,
     matcher: Matcher,
     survey: Survey,
-    reader: Option<ErrorLogReader>,
-    /// The log that is being read, and those that have been.
-    path: String,
-    logs: Vec<LogFile>,
+    /// By the number of the file.
+    readers: Vec<ErrorLogReader>,
+    /// The file that is being read.
+    file: u32,
+    /// Entries of logs before this time are of no interest.
+    earliest: Option<LogTime>,
+    /// How many entries the matcher knows of; `None` before it was asked.
+    matched: Option<usize>,
 }
 
 impl Session {
@@ -113,31 +117,68 @@ impl Session {
         Ok(())
     }
 
-    /// Begins an error log; the bytes that follow belong to it.
-    pub fn begin_error_log(&mut self, path: &str) {
-        self.reader = Some(ErrorLogReader::new());
-        self.store.begin_file(path);
-        self.path = path.to_owned();
+    /// Tells when the capture begins, before a log is read, so that what is far older need not
+    /// be kept.
+    pub fn begin_at(&mut self, begin: CaptureTime) {
+        self.earliest = Some(earliest_of_interest(begin));
+    }
+
+    /// Begins an error log, and returns its number; the bytes that follow belong to it.
+    pub fn begin_error_log(&mut self, path: &str) -> u32 {
+        let reader = self.earliest.map_or_else(ErrorLogReader::new, ErrorLogReader::not_before);
+        self.readers.push(reader);
+        self.file = self.store.begin_file(path);
+        self.file
+    }
+
+    /// Goes on with an error log that has grown since it ended; the bytes that follow belong
+    /// to it.
+    pub fn resume_error_log(&mut self, file: u32) {
+        self.store.resume_file(file);
+        self.file = file;
+    }
+
+    /// An error log has another name now.
+    pub fn rename_error_log(&mut self, file: u32, path: &str) {
+        self.store.rename_file(file, path);
     }
 
     /// Takes the next bytes of the log, split anywhere.
-    pub fn error_log_bytes(&mut self, bytes: &[u8]) -> Result<(), Error> {
+    pub fn error_log_bytes(&mut self, bytes: &[u8]) {
         let store = &mut self.store;
-        if let Some(reader) = &mut self.reader {
+        if let Some(reader) = self.readers.get_mut(self.file as usize) {
             reader.push(bytes, &mut |line| store.keep(line));
         }
-        Ok(())
     }
 
     /// Ends the log: its last line needs no line end. An error says what is odd about the log
     /// as a whole; what could be read of it is used all the same.
     pub fn end_error_log(&mut self) -> Result<(), Error> {
         let store = &mut self.store;
-        let Some(mut reader) = self.reader.take() else { return Ok(()) };
+        let Some(reader) = self.readers.get_mut(self.file as usize) else { return Ok(()) };
         let counts = reader.finish(&mut |line| store.keep(line));
-        self.matcher.log_changed();
-        self.logs.push(LogFile { path: std::mem::take(&mut self.path), counts });
         store.end_file(&counts)
+    }
+
+    /// Entries that are kept of all logs.
+    pub fn log_entries(&self) -> usize {
+        self.store.kept().len()
+    }
+
+    /// The entries, for tests of what reads them.
+    #[cfg(test)]
+    pub(crate) fn log(&self) -> &Store {
+        &self.store
+    }
+
+    /// Puts the entries in order that came since somebody asked last.
+    fn take_note_of_log(&mut self) {
+        let entries = self.log_entries();
+        if self.matched != Some(entries) {
+            self.store.index();
+            self.matcher.log_changed(self.matched.is_none());
+            self.matched = Some(entries);
+        }
     }
 
     /// What is known of a frame that was fed.
@@ -174,6 +215,7 @@ impl Session {
 
     /// The verdict on a stream.
     pub fn verdict_of(&mut self, stream: u32, when: When) -> Option<Verdict<'_>> {
+        self.take_note_of_log();
         let Session { streams, store, matcher, survey, .. } = self;
         let (matches, survey) = match when {
             When::Final => {
@@ -188,6 +230,9 @@ impl Session {
 
     /// The report on all streams and entries.
     pub fn report(&mut self) -> Report {
+        let counts = self.readers.iter().map(|reader| *reader.counts());
+        let logs = self.store.files().map(str::to_owned).zip(counts);
+        let logs: Vec<_> = logs.map(|(path, counts)| LogFile { path, counts }).collect();
         let mut gathering = Gathering::default();
         for number in self.streams().collect::<Vec<_>>() {
             if let Some(verdict) = self.verdict_of(number, When::Final) {
@@ -196,7 +241,7 @@ impl Session {
         }
         gathering.report(&Scope {
             store: &self.store,
-            logs: &self.logs,
+            logs: &logs,
             window: self.matcher.window(),
             span: self.begin.map(|begin| (begin, self.end)),
         })
@@ -227,6 +272,16 @@ impl Session {
     pub fn streams(&self) -> impl Iterator<Item = u32> + '_ {
         self.streams.numbers()
     }
+}
+
+/// The log time before which nothing is of interest to a capture that begins then.
+pub fn earliest_of_interest(begin: CaptureTime) -> LogTime {
+    LogTime(begin.0.div_euclid(SECOND) - limits::LOG_BEFORE)
+}
+
+/// The time of the first entry in the beginning of an error log; `None` if it is none.
+pub fn error_log_begins(head: &[u8]) -> Option<LogTime> {
+    reader::begins(head)
 }
 
 /// Frames of a piece of [`Frames`].

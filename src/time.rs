@@ -50,7 +50,7 @@ impl LogTime {
         Some(LogTime(civil.and_utc().timestamp()))
     }
 
-    fn civil(self) -> Option<NaiveDateTime> {
+    pub(crate) fn civil(self) -> Option<NaiveDateTime> {
         DateTime::from_timestamp(self.0, 0).map(|instant| instant.naive_utc())
     }
 }

@@ -54,7 +54,7 @@ impl Case {
             let day = self.day.as_deref().unwrap_or("2024/01/01");
             let lines = self.log.iter().map(|line| format!("{day} {line}\n"));
             session.begin_error_log("error.log");
-            session.error_log_bytes(lines.collect::<String>().as_bytes()).unwrap();
+            session.error_log_bytes(lines.collect::<String>().as_bytes());
             session.end_error_log().unwrap();
         }
         let mut capture = Capture::default();
@@ -178,7 +178,7 @@ fn the_report_of_the_sample_is_that_of_the_documentation() {
     let mut session = Session::new();
     session.set_time_zone("UTC").unwrap();
     session.begin_error_log("error.log");
-    session.error_log_bytes(&std::fs::read(sample.join("error.log")).unwrap()).unwrap();
+    session.error_log_bytes(&std::fs::read(sample.join("error.log")).unwrap());
     session.end_error_log().unwrap();
     support::replay(&mut session, &sample.join("sample.pcap"));
 

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -73,6 +74,28 @@ fn the_sample_needs_no_words_on_standard_error() {
     let (phases, entries, stderr) = told(&options(&dir().join("error.log")));
     assert_eq!((phases, entries), (PHASES, ENTRIES));
     assert!(!stderr.contains("rstdiag"), "{stderr}");
+}
+
+/// logrotate has cut the log in two and packed the older half; the access log lies beside it.
+#[test]
+fn a_folder_of_rotated_logs_is_one_log() {
+    let folder = dir().join("rotated");
+    fs::create_dir(&folder).unwrap();
+    let log = sample_log();
+    let middle = log.len() / 2;
+    let cut = middle + log[middle..].iter().position(|&b| b == b'\n').unwrap() + 1;
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(&log[..cut]).unwrap();
+    file("rotated/error.log.2.gz", &packed.finish().unwrap());
+    file("rotated/error.log.1", &log[cut..]);
+    file("rotated/error.log", b"");
+    file("rotated/access.log", b"192.0.2.7 - - [x] \"GET / HTTP/1.1\" 200 1\n");
+    open_up(&folder);
+    for path in [folder.clone(), folder.join("err*")] {
+        let (phases, entries, stderr) = told(&options(&path));
+        assert_eq!((phases, entries), (PHASES, ENTRIES), "{}", path.display());
+        assert!(!stderr.contains("rstdiag"), "{stderr}");
+    }
 }
 
 #[test]

@@ -145,7 +145,8 @@ register_preferences(void)
     module_t *module = prefs_register_protocol(rstdiag_proto, NULL);
     prefs_register_filename_preference(
         module, "error_log", "nginx error log",
-        "Error log of the nginx that is in the capture. Leave it empty to do without.",
+        "Error log of the nginx that is in the capture: a file, a directory, or a pattern such "
+        "as /var/log/nginx/*error*; plain, gzip or zstd. Leave it empty to do without.",
         &pref_error_log, false);
     prefs_register_string_preference(
         module, "time_zone", "Time zone of the log",

@@ -131,7 +131,7 @@ fn weigh(
     stream: &Stream,
 ) -> Option<(Evidence, u8)> {
     let phase = phase(stream, kind);
-    let (client, server) = (stream.end(Side::Client), stream.end(Side::Server));
+    let server = stream.end(Side::Server);
     let mut evidence = Evidence::default();
     evidence.add(Criterion::Time, true);
     evidence.add(Criterion::Reset, true);
@@ -149,7 +149,7 @@ fn weigh(
             if is_upstream == Some(true) {
                 return None;
             }
-            evidence.add(Criterion::Client, agree(traits.client, client.addr)?);
+            evidence.add(Criterion::Client, is_client(traits, stream)?);
             agree(traits.listen_port, Some(server.port))?;
         }
     }
@@ -171,6 +171,17 @@ fn weigh(
         Leg::Client | Leg::Unknown => evidence.add(Criterion::Host, same_host?),
     }
     Some((evidence, evidence.weight().saturating_sub(lateness(traits, time))))
+}
+
+/// Whether an entry names the client of a stream. Behind a load balancer that names it in a
+/// header of the PROXY protocol, nginx's configuration decides whether the entry has that
+/// address or the balancer's.
+fn is_client(traits: &Traits, stream: &Stream) -> Option<bool> {
+    let proxied = stream.proxied_client().map(|client| client.ip());
+    match traits.client.is_some() && traits.client == proxied {
+        true => Some(true),
+        false => agree(traits.client, stream.end(Side::Client).addr),
+    }
 }
 
 /// Whether two values agree; `None` if they contradict each other. One that is not known does

@@ -124,9 +124,12 @@ impl Matcher {
         self.pace.changed();
     }
 
-    /// Entries were added.
-    pub fn log_changed(&mut self) {
-        self.pace.forget();
+    /// Entries were added: at first all of a log, later what it grew by.
+    pub fn log_changed(&mut self, at_first: bool) {
+        match at_first {
+            true => self.pace.forget(),
+            false => self.pace.changed(),
+        }
     }
 
     /// The entries about a stream, when every segment has been fed.

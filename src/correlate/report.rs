@@ -395,6 +395,10 @@ fn header(scope: &Scope<'_>, streams: usize) -> Vec<String> {
             plural(read as usize, "line"),
             plural(entries as usize, "entry"),
         ));
+        if log.counts.early > 0 {
+            let early = plural(log.counts.early as usize, "entry");
+            lines.push(format!("         {early} left out: long before the capture"));
+        }
         if log.counts.may_lack_clients() {
             lines.push(
                 "         no line at [info], so no reset of a client can be in it:".to_owned(),

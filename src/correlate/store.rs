@@ -23,6 +23,8 @@ use crate::time::{CaptureTime, LogTime, Zone};
 pub struct Store {
     zone: Zone,
     files: Vec<Box<str>>,
+    /// The file that is being read.
+    file: u32,
     kept: Vec<Kept>,
     /// The entries as they stand in their files, back to back.
     text: Vec<u8>,
@@ -111,6 +113,19 @@ pub fn request_hash(request: &[u8]) -> u64 {
     hasher.finish()
 }
 
+/// Method and URI of a request as an upstream saw it, as far as an entry tells. A gateway has no
+/// URI of its own: servers tell it the client's, as REQUEST_URI.
+fn passed_on<'a>(
+    (upstream, line): (Upstream<'a>, RequestLine<'a>),
+) -> Option<(&'a [u8], &'a [u8])> {
+    let is_gateway = matches!(upstream.scheme, b"fastcgi" | b"uwsgi" | b"suwsgi" | b"scgi");
+    let uri = match upstream.uri {
+        b"" if is_gateway && line.target.starts_with(b"/") => line.target,
+        uri => uri,
+    };
+    (!uri.is_empty()).then_some((line.method, uri))
+}
+
 impl Store {
     /// Sets the zone of the entries' times.
     pub fn set_zone(&mut self, zone: Zone) {
@@ -122,9 +137,23 @@ impl Store {
         self.zone
     }
 
-    /// The entries that follow belong to this file.
-    pub fn begin_file(&mut self, path: &str) {
+    /// The entries that follow belong to this file; returns its number.
+    pub fn begin_file(&mut self, path: &str) -> u32 {
+        self.file = self.files.len() as u32;
         self.files.push(path.into());
+        self.file
+    }
+
+    /// The entries that follow belong to a file that was begun before.
+    pub fn resume_file(&mut self, file: u32) {
+        self.file = file;
+    }
+
+    /// A file has another name now.
+    pub fn rename_file(&mut self, file: u32, path: &str) {
+        if let Some(name) = self.files.get_mut(file as usize) {
+            *name = path.into();
+        }
     }
 
     /// Keeps an entry.
@@ -138,7 +167,7 @@ impl Store {
         let LineRef { number, raw, entry, end } = line;
         let upstream = entry.upstream.and_then(Upstream::parse);
         let request = entry.request.and_then(RequestLine::parse);
-        let passed = upstream.zip(request).filter(|(upstream, _)| !upstream.uri.is_empty());
+        let passed = upstream.zip(request).and_then(passed_on);
         // A part that the line's end cuts can't be compared as a whole; it is the last one.
         let cut_request = entry.truncated && entry.upstream.is_none() && entry.host.is_none();
         let cut_upstream = entry.truncated && entry.host.is_none();
@@ -148,28 +177,34 @@ impl Store {
             leg: end.leg,
             by: end.by,
             shows: end.shows,
-            phases: agreement::phases(&end, entry.action),
+            phases: agreement::phases(&end, &entry),
             client: end
                 .peer
                 .filter(|_| end.leg == Leg::Client)
                 .or(entry.client)
                 .and_then(address),
             listen_port: entry.server.and_then(listen_port),
-            upstream: upstream.and_then(|upstream| match upstream.peer {
-                Peer::Address(address) => Some(address),
-                Peer::Unix(_) | Peer::Name(_) => None,
-            }),
+            upstream: upstream
+                .and_then(|upstream| match upstream.peer {
+                    Peer::Address(address) => Some(address),
+                    Peer::Unix(_) | Peer::Name(_) => None,
+                })
+                .or_else(|| {
+                    // The server that checks the names of mail clients stands in the message only.
+                    let named = end.peer.filter(|_| end.leg == Leg::Upstream)?;
+                    std::str::from_utf8(named).ok()?.parse().ok()
+                }),
             request: request
                 .filter(|_| !cut_request)
                 .map(|line| request_hash(&[line.method, b" ", line.target].concat())),
             passed: passed
                 .filter(|_| !cut_upstream)
-                .map(|(up, line)| request_hash(&[line.method, b" ", up.uri].concat())),
+                .map(|(method, uri)| request_hash(&[method, b" ", uri].concat())),
             host: entry.host.filter(|_| !entry.truncated).map(host_hash),
         };
         self.kept.push(Kept {
             text: (start, raw.len() as u32),
-            file: self.files.len().saturating_sub(1) as u32,
+            file: self.file,
             line: number,
             pid: entry.pid,
             connection: entry.connection,
@@ -177,8 +212,8 @@ impl Store {
         });
     }
 
-    /// Ends a file. An error says what is odd about it, in words.
-    pub fn end_file(&mut self, counts: &Counts) -> Result<(), Error> {
+    /// Puts the entries in order, after some were kept.
+    pub fn index(&mut self) {
         self.by_time.clear();
         self.by_request.clear();
         for (index, kept) in (0u32..).zip(&self.kept) {
@@ -193,7 +228,12 @@ impl Store {
         }
         self.by_time.sort_unstable();
         self.by_request.values_mut().for_each(|entries| entries.sort_unstable());
-        let path = || self.files.last().map(|path| path.to_string()).unwrap_or_default();
+    }
+
+    /// Ends a file. An error says what is odd about it, in words.
+    pub fn end_file(&mut self, counts: &Counts) -> Result<(), Error> {
+        let path =
+            || self.files.get(self.file as usize).map(|p| p.to_string()).unwrap_or_default();
         if let Some(why) = counts.complaint() {
             return Err(Error::Log { path: path(), why: why.to_owned() });
         }
@@ -225,6 +265,11 @@ impl Store {
             time: kept.traits.instant?,
             parts: error_log::parse(raw).ok()?,
         })
+    }
+
+    /// Paths of the files, by number.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().map(|path| &**path)
     }
 
     /// An entry as it stands in its file, whether or not its time exists.

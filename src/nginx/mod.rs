@@ -5,10 +5,12 @@
 //! bytes of a file --> reader --line--> error_log --entry--> message --> End
 //! ```
 //!
-//! [`reader`] splits a file into lines and passes over those that cannot be about the end of a
-//! connection, [`error_log`] takes a line apart, and [`message`] says what happened to which of
-//! nginx's two connections. Nothing here knows packets.
+//! [`reader`] splits a file into lines, takes off what syslog or a container runtime put before
+//! them ([`prefix`]), and passes over those that cannot be about the end of a connection;
+//! [`error_log`] takes a line apart, and [`message`] says what happened to which of nginx's two
+//! connections. Nothing here knows packets.
 
 pub mod error_log;
 pub mod message;
+pub mod prefix;
 pub mod reader;

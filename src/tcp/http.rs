@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Progress of HTTP/1.x on a connection, byte by byte.
+//! Progress of HTTP/1.x on a connection, byte by byte, and of uwsgi and SCGI, whose requests are
+//! worded otherwise.
 //!
 //! Only the framing is followed: where a message begins, how long its head and body are, and
 //! which response belongs to which request (RFC 9112). Bodies are counted, never kept. The
@@ -15,6 +16,7 @@ use memchr::memmem;
 use serde::{Deserialize, Serialize};
 
 use crate::limits;
+use crate::tcp::gateway::{self, Asked};
 use crate::tcp::half::Piece;
 use crate::tcp::stream::Side;
 
@@ -37,6 +39,8 @@ pub enum Progress {
 pub struct Exchange {
     serial: u64,
     kind: Kind,
+    /// The request asks for another protocol (RFC 9110, section 7.8).
+    upgrade: bool,
     /// `METHOD URI`, once the request line is there.
     pub request: Option<Box<str>>,
     /// [`host_hash`] of the Host header.
@@ -81,6 +85,11 @@ pub struct GivenUp {
 }
 
 impl Exchange {
+    /// One whose request has begun.
+    pub fn begun() -> Exchange {
+        Exchange { sent: Progress::Begun, ..Exchange::default() }
+    }
+
     /// One of HTTP/2, of which nothing has been seen so far.
     pub fn of_stream(stream: u32) -> Exchange {
         Exchange { stream, ..Exchange::default() }
@@ -95,6 +104,8 @@ pub enum EndsBy {
     Length,
     /// A last, empty chunk.
     LastChunk,
+    /// FastCGI's last record.
+    LastRecord,
     /// The server's FIN.
     Close,
 }
@@ -108,9 +119,77 @@ enum Kind {
     Other,
 }
 
+impl Kind {
+    fn of(method: &str) -> Kind {
+        match method {
+            "HEAD" => Kind::Head,
+            "CONNECT" => Kind::Connect,
+            _ => Kind::Other,
+        }
+    }
+}
+
+/// How messages are worded. What a gateway is asked in has one exchange on a connection, and its
+/// answer is one of HTTP/1.x or CGI.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Dialect {
+    /// HTTP/1.x
+    #[default]
+    Http,
+    /// The uwsgi protocol.
+    Uwsgi,
+    /// The Simple Common Gateway Interface.
+    Scgi,
+}
+
+impl Dialect {
+    /// Whether messages can be told apart wherever one begins, and follow each other.
+    fn goes_on(self) -> bool {
+        self == Dialect::Http
+    }
+
+    /// Where a request's head ends, if it does so behind `from`.
+    fn request_head_end(self, bytes: &[u8], from: usize) -> Option<usize> {
+        match self {
+            Dialect::Http => find_head_end(bytes, from),
+            Dialect::Uwsgi => gateway::uwsgi_end(bytes),
+            Dialect::Scgi => gateway::scgi_end(bytes),
+        }
+    }
+
+    fn parse_request(self, head: &[u8]) -> Option<RequestHead> {
+        match self {
+            Dialect::Http => parse_request(head),
+            Dialect::Uwsgi => asked_for(gateway::uwsgi_request(head)?),
+            Dialect::Scgi => asked_for(gateway::scgi_request(head)?),
+        }
+    }
+
+    fn parse_response(self, head: &[u8]) -> Option<ResponseHead> {
+        match self {
+            Dialect::Http => parse_response(head),
+            Dialect::Uwsgi | Dialect::Scgi => parse_answer(head),
+        }
+    }
+}
+
+/// What a connection is switched to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Next {
+    /// A WebSocket.
+    WebSocket,
+    /// HTTP/2, in which the response to the request will come.
+    Http2,
+    /// Whatever its first bytes say.
+    Anything,
+    /// Nobody is seen to have asked for it, so nobody can tell.
+    Unknown,
+}
+
 /// The HTTP/1.x conversation of one connection.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Http {
+    dialect: Dialect,
     requests: Reader,
     responses: Reader,
     /// Exchanges without a complete response, oldest first.
@@ -121,8 +200,8 @@ pub struct Http {
     pub begun: u64,
     /// Responses that are complete.
     pub completed: u64,
-    /// A 101, or a 2xx to CONNECT: what follows is no HTTP/1.x.
-    pub tunnel: bool,
+    /// A 101, or a 2xx to CONNECT: what follows is this, and no HTTP/1.x.
+    pub next: Option<Next>,
     /// What is answered now may have been asked by bytes before this position, not seen yet.
     unseen: Option<i64>,
     /// Like [`Exchange::asked_before`], of responses that others have followed since.
@@ -188,6 +267,11 @@ enum Framing {
 }
 
 impl Http {
+    /// A conversation in this dialect.
+    pub fn speaking(dialect: Dialect) -> Http {
+        Http { dialect, ..Http::default() }
+    }
+
     /// A conversation that the capture joins in the middle: the first message that is
     /// recognized in each direction is where it starts.
     pub fn mid_stream() -> Http {
@@ -215,13 +299,27 @@ impl Http {
     }
 
     /// Takes the next piece that the server sent, and its position. `unseen`: the server has
-    /// received bytes of the client, up to this position, that were not seen so far.
-    pub fn server(&mut self, at: i64, piece: Piece<'_>, unseen: Option<i64>) {
+    /// received bytes of the client, up to this position, that were not seen so far. Returns
+    /// what is behind the head by which the connection is [switched](Http::next).
+    pub fn server<'a>(&mut self, at: i64, piece: Piece<'a>, unseen: Option<i64>) -> &'a [u8] {
         self.unseen = unseen;
         match piece {
             Piece::Data(bytes) => self.response_bytes(at, bytes),
-            Piece::Missing(count) => self.response_missing(at, count),
+            Piece::Missing(count) => {
+                self.response_missing(at, count);
+                &[]
+            }
         }
+    }
+
+    /// Whether all that the client has sent are requests that were answered.
+    pub fn is_settled(&self) -> bool {
+        matches!(self.requests.state, State::Idle) && self.open.is_empty()
+    }
+
+    /// Takes out the exchange that is answered in HTTP/2.
+    pub fn take_upgraded(&mut self) -> Option<Exchange> {
+        self.open.pop_front()
     }
 
     /// The server sent its FIN here: this completes a response that lasts until the close.
@@ -234,11 +332,12 @@ impl Http {
     // ---- Requests ------------------------------------------------------------------------
 
     fn request_bytes(&mut self, at: i64, mut bytes: &[u8]) {
-        if self.tunnel {
+        if self.next.is_some() {
             return;
         }
         let end = at + bytes.len() as i64;
-        if matches!(self.requests.state, State::Lost) && starts_request(bytes) {
+        let goes_on = self.dialect.goes_on();
+        if matches!(self.requests.state, State::Lost) && goes_on && starts_request(bytes) {
             // What was open before the loss can't be told from what is open now, save what is
             // just being answered.
             self.open.retain(|exchange| exchange.answered == Progress::Begun);
@@ -252,17 +351,20 @@ impl Http {
                     if bytes.is_empty() {
                         return;
                     }
-                    match may_start_request(bytes) {
+                    let begins =
+                        if goes_on { may_start_request(bytes) } else { self.begun == 0 };
+                    match begins {
                         true => self.begin_request(end - bytes.len() as i64),
                         false => self.lose_requests(),
                     }
                 }
                 State::Head(head) => {
-                    let Some((whole, rest)) = take_head(head, bytes) else {
+                    let end_of = |head: &_, from| self.dialect.request_head_end(head, from);
+                    let Some((whole, rest)) = take_head(head, bytes, end_of) else {
                         if head.len() >= limits::HEAD {
                             return self.lose_requests();
                         }
-                        let ends_line = memchr::memchr(b'\n', bytes).is_some();
+                        let ends_line = goes_on && memchr::memchr(b'\n', bytes).is_some();
                         let line = if ends_line { request_line(head) } else { None };
                         return self.note_request(line);
                     };
@@ -289,7 +391,7 @@ impl Http {
     }
 
     fn request_missing(&mut self, at: i64, count: u64) {
-        if self.tunnel {
+        if self.next.is_some() {
             return;
         }
         match &mut self.requests.state {
@@ -348,10 +450,13 @@ impl Http {
     }
 
     fn end_request_head(&mut self, head: &[u8]) {
-        let Some(request) = parse_request(head) else { return self.lose_requests() };
+        let Some(request) = self.dialect.parse_request(head) else {
+            return self.lose_requests();
+        };
         if let Some(exchange) = self.requested() {
             exchange.kind = request.kind;
-            exchange.request = Some(request.text);
+            exchange.upgrade = request.upgrade;
+            exchange.request = request.text;
             exchange.host = request.host;
             // Its response was taken for one to a request of the usual kind.
             exchange.may_be_whole &= exchange.kind != Kind::Other;
@@ -394,11 +499,13 @@ impl Http {
 
     // ---- Responses -----------------------------------------------------------------------
 
-    fn response_bytes(&mut self, mut at: i64, mut bytes: &[u8]) {
-        if self.tunnel {
-            return;
+    /// Takes bytes up to the head of a switch, and returns what is behind it.
+    fn response_bytes<'a>(&mut self, mut at: i64, mut bytes: &'a [u8]) -> &'a [u8] {
+        if self.next.is_some() {
+            return &[];
         }
-        if matches!(self.responses.state, State::Lost) && starts_response(bytes) {
+        let goes_on = self.dialect.goes_on();
+        if matches!(self.responses.state, State::Lost) && goes_on && starts_response(bytes) {
             // Of several open requests, the last is the one whose answer begins now.
             let keep = self.open.len().saturating_sub(1);
             self.open.drain(..keep);
@@ -411,24 +518,27 @@ impl Http {
                 State::Idle => {
                     bytes = skip_line_ends(bytes);
                     if bytes.is_empty() {
-                        return;
+                        return &[];
                     }
-                    match may_start_response(bytes) {
+                    let begins =
+                        if goes_on { may_start_response(bytes) } else { self.completed == 0 };
+                    match begins {
                         true => self.begin_response(at + (before - bytes.len()) as i64),
                         false => self.lose_responses(),
                     }
                 }
                 State::Head(head) => {
-                    let Some((head, rest)) = take_head(head, bytes) else {
-                        if head.len() >= limits::HEAD || !may_start_response(head) {
+                    let Some((head, rest)) = take_head(head, bytes, find_head_end) else {
+                        let is_none = goes_on && !may_start_response(head);
+                        if head.len() >= limits::HEAD || is_none {
                             self.lose_responses();
                         }
-                        return;
+                        return &[];
                     };
                     bytes = rest;
                     self.end_response_head(at + (before - bytes.len()) as i64, &head);
-                    if self.tunnel {
-                        return;
+                    if self.next.is_some() {
+                        return bytes;
                     }
                 }
                 State::Length(left) => {
@@ -441,7 +551,7 @@ impl Http {
                     Chunks::More => {
                         let end = at + before as i64 + least_to_come(chunk);
                         self.promise(end);
-                        return;
+                        return &[];
                     }
                     Chunks::End(rest) => {
                         bytes = rest;
@@ -449,16 +559,20 @@ impl Http {
                     }
                     Chunks::Bad => self.lose_responses(),
                 },
-                State::UntilClose => return,
+                State::UntilClose => return &[],
                 // Whether these bytes are a response, nobody can tell.
-                State::Lost => return self.lose_responses(),
+                State::Lost => {
+                    self.lose_responses();
+                    return &[];
+                }
             }
             at += (before - bytes.len()) as i64;
         }
+        &[]
     }
 
     fn response_missing(&mut self, at: i64, count: u64) {
-        if self.tunnel {
+        if self.next.is_some() {
             return;
         }
         self.settle_whole(at, b"");
@@ -500,24 +614,36 @@ impl Http {
     }
 
     fn end_response_head(&mut self, at: i64, head: &[u8]) {
-        let (Some(response), Some(exchange)) = (parse_response(head), self.open.front_mut())
+        let (Some(response), Some(exchange)) =
+            (self.dialect.parse_response(head), self.open.front_mut())
         else {
             return self.lose_responses();
         };
-        let upgraded = response.status == 101
-            || exchange.kind == Kind::Connect && (200..300).contains(&response.status);
-        if response.status < 200 && !upgraded {
+        let next = match response.status {
+            101 if exchange.upgrade => Some(response.next),
+            101 => Some(Next::Unknown),
+            200..=299 if exchange.kind == Kind::Connect => Some(Next::Anything),
+            _ => None,
+        };
+        if response.status < 200 && next.is_none() {
             // An interim response: the final one has not begun.
             exchange.answered = Progress::None;
             self.responses.state = State::Idle;
             return;
         }
+        self.next = next;
+        match next {
+            None => {}
+            // The response to the request is still to come.
+            Some(Next::Http2) => return exchange.answered = Progress::None,
+            Some(Next::Unknown) => return exchange.status = Some(response.status),
+            Some(Next::WebSocket | Next::Anything) => {
+                exchange.status = Some(response.status);
+                return self.complete_response(at);
+            }
+        }
         exchange.status = Some(response.status);
         let unseen = exchange.serial == 0 && exchange.sent == Progress::Lost;
-        if upgraded {
-            self.tunnel = true;
-            return;
-        }
         let bodiless = exchange.kind == Kind::Head || matches!(response.status, 204 | 304);
         match response.framing {
             _ if bodiless => self.complete_response(at),
@@ -531,6 +657,10 @@ impl Http {
                 exchange.ends_by = EndsBy::LastChunk;
                 exchange.may_be_whole = unseen;
                 self.responses.state = State::Chunked(Chunk::START);
+            }
+            // The request may have been a CONNECT, and this a tunnel.
+            Framing::None if unseen && (200..300).contains(&response.status) => {
+                self.next = Some(Next::Unknown);
             }
             Framing::None | Framing::UntilClose => {
                 exchange.ends_by = EndsBy::Close;
@@ -628,9 +758,13 @@ fn skip_line_ends(bytes: &[u8]) -> &[u8] {
 
 /// The whole head, and what is behind it, once its empty line is there. Until then the bytes
 /// are added to `head`; a head that comes in one piece is not copied.
-fn take_head<'a>(head: &mut Vec<u8>, bytes: &'a [u8]) -> Option<(Cow<'a, [u8]>, &'a [u8])> {
+fn take_head<'a>(
+    head: &mut Vec<u8>,
+    bytes: &'a [u8],
+    end_of: impl Fn(&[u8], usize) -> Option<usize>,
+) -> Option<(Cow<'a, [u8]>, &'a [u8])> {
     if head.is_empty() {
-        if let Some(end) = find_head_end(bytes) {
+        if let Some(end) = end_of(bytes, 0) {
             return Some((Cow::Borrowed(&bytes[..end]), &bytes[end..]));
         }
     }
@@ -639,19 +773,27 @@ fn take_head<'a>(head: &mut Vec<u8>, bytes: &'a [u8]) -> Option<(Cow<'a, [u8]>, 
     head.extend_from_slice(&bytes[..bytes.len().min(room)]);
     // The empty line can straddle the old bytes and the new by three.
     let from = old.saturating_sub(3);
-    let end = from + find_head_end(&head[from..])?;
+    let end = end_of(head, from)?;
     let mut whole = std::mem::take(head);
     whole.truncate(end);
     Some((Cow::Owned(whole), &bytes[end.saturating_sub(old)..]))
 }
 
-/// Where the empty line that ends a head ends.
-fn find_head_end(bytes: &[u8]) -> Option<usize> {
-    memchr::memchr_iter(b'\n', bytes).find_map(|line_end| match &bytes[line_end + 1..] {
-        [b'\n', ..] => Some(line_end + 2),
-        [b'\r', b'\n', ..] => Some(line_end + 3),
-        _ => None,
+/// Where the empty line that ends a head ends, if it begins at or behind `from`.
+fn find_head_end(bytes: &[u8], from: usize) -> Option<usize> {
+    memchr::memchr_iter(b'\n', &bytes[from..]).find_map(|line_end| {
+        let behind = from + line_end + 1;
+        match &bytes[behind..] {
+            [b'\n', ..] => Some(behind + 1),
+            [b'\r', b'\n', ..] => Some(behind + 2),
+            _ => None,
+        }
     })
+}
+
+/// The head of an answer of CGI, once its empty line is there; until then `head` has its bytes.
+pub fn take_answer_head<'a>(head: &mut Vec<u8>, bytes: &'a [u8]) -> Option<Cow<'a, [u8]>> {
+    take_head(head, bytes, find_head_end).map(|(head, _)| head)
 }
 
 fn take_length<'a>(left: &mut u64, bytes: &'a [u8]) -> &'a [u8] {
@@ -722,13 +864,16 @@ fn least_to_come(chunk: &Chunk) -> i64 {
 
 struct RequestHead {
     kind: Kind,
-    text: Box<str>,
+    text: Option<Box<str>>,
     host: Option<u64>,
+    upgrade: bool,
     framing: Framing,
 }
 
 struct ResponseHead {
     status: u16,
+    /// What a 101 switches to.
+    next: Next,
     framing: Framing,
 }
 
@@ -753,13 +898,10 @@ fn parse_request(head: &[u8]) -> Option<RequestHead> {
     let (method, target) = (request.method?, request.path?);
     let framing = framing(request.headers)?;
     Some(RequestHead {
-        kind: match method {
-            "HEAD" => Kind::Head,
-            "CONNECT" => Kind::Connect,
-            _ => Kind::Other,
-        },
-        text: kept(&format!("{method} {target}")),
+        kind: Kind::of(method),
+        text: Some(kept(&format!("{method} {target}"))),
         host: header(request.headers, "host").map(host_hash),
+        upgrade: header(request.headers, "upgrade").is_some(),
         framing,
     })
 }
@@ -768,7 +910,55 @@ fn parse_response(head: &[u8]) -> Option<ResponseHead> {
     let mut headers = [MaybeUninit::uninit(); limits::HEADERS];
     let mut response = httparse::Response::new(&mut []);
     parser().parse_response_with_uninit_headers(&mut response, head, &mut headers).ok()?;
-    Some(ResponseHead { status: response.code?, framing: framing(response.headers)? })
+    let upgrade = header(response.headers, "upgrade").unwrap_or_default().trim_ascii();
+    let is = |name: &str| upgrade.eq_ignore_ascii_case(name.as_bytes());
+    let next = match () {
+        () if is("websocket") => Next::WebSocket,
+        () if is("h2c") => Next::Http2,
+        () => Next::Anything,
+    };
+    Some(ResponseHead { status: response.code?, next, framing: framing(response.headers)? })
+}
+
+/// A request whose head is variables.
+fn asked_for(asked: Asked<'_>) -> Option<RequestHead> {
+    Some(RequestHead {
+        kind: asked.method.map(Kind::of).unwrap_or_default(),
+        text: asked.text().map(|text| kept(&text)),
+        host: asked.host,
+        upgrade: false,
+        framing: Framing::Length(asked.length()?),
+    })
+}
+
+/// The head of what a gateway answers: that of a response, or of CGI (RFC 3875, section 6).
+fn parse_answer(head: &[u8]) -> Option<ResponseHead> {
+    if starts_response(head) {
+        return parse_response(head);
+    }
+    let mut headers = [httparse::EMPTY_HEADER; limits::HEADERS];
+    let httparse::Status::Complete((_, headers)) =
+        httparse::parse_headers(head, &mut headers).ok()?
+    else {
+        return None;
+    };
+    let status = match header(headers, "status") {
+        Some(status) => std::str::from_utf8(status.get(..3)?).ok()?.parse().ok()?,
+        // What servers make of a head without one.
+        None if header(headers, "location").is_some() => 302,
+        None => 200,
+    };
+    // Nobody reads chunks from a gateway.
+    let framing = match framing(headers)? {
+        Framing::Chunked => Framing::UntilClose,
+        framing => framing,
+    };
+    Some(ResponseHead { status, next: Next::Anything, framing })
+}
+
+/// The status that a gateway's answer has by its head.
+pub fn cgi_status(head: &[u8]) -> Option<u16> {
+    parse_answer(head).map(|answer| answer.status)
 }
 
 fn header<'a>(headers: &[httparse::Header<'a>], name: &str) -> Option<&'a [u8]> {
@@ -925,12 +1115,11 @@ mod tests {
     }
 
     #[test]
-    fn an_upgraded_connection_is_followed_no_further() {
+    fn an_upgrade_that_nobody_asked_for_is_followed_no_further() {
         let mut http = Http::default();
         let switch = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n\x01\x02";
         play(&mut http, &[(">", GET), ("<", switch), (">", "GET / HTTP/1.1\r\n\r\n")]);
-        assert!(http.tunnel);
-        assert_eq!(http.begun, 1);
+        assert_eq!((http.next, http.begun), (Some(Next::Unknown), 1));
     }
 
     #[test]

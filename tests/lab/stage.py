@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import Callable, Dict, List, Tuple, Union
 
-from network import CLIENT, CLIENT_NET, NGINX_IP, PROMPT_FROM, PUPPET_NET, UPSTREAM, Network
+from network import CLIENT, CLIENT_NET, NGINX, NGINX_IP, PROMPT_FROM, PUPPET_NET, UPSTREAM, Network
 from peers import PATIENCE, Application, Client, Connection, Server
 from proxy import APP_PORT, MAIN, PUPPET_APP
 from puppet import PUPPET_MACS, Puppet
@@ -62,6 +62,24 @@ class Stage:
     def upstream(self, client: Client) -> Server:
         """The next connection that nginx opens to the upstream for this client."""
         return self._application.next(client.token)
+
+    def upstream_at(self, address: str) -> Server:
+        """The next connection of HTTP/2 that nginx opens to this address."""
+        return self._application.next(address)
+    def through_proxy(self, target: str) -> Tuple[Client, Connection]:
+        """A client that has a forward proxy on nginx's host open a tunnel, and the proxy's end
+        of it: what comes out of the tunnel is the scenario's to answer."""
+        with self._network.tcp_socket(NGINX) as listener:
+            listener.bind((NGINX_IP, 0))
+            listener.listen(1)
+            listener.settimeout(PATIENCE)
+            client = self.connect(listener.getsockname()[1])
+            end = Connection(listener.accept()[0], client.opened)
+        client.send(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())
+        end.read_until(b"\r\n\r\n")
+        end.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        client.read_until(b"\r\n\r\n")
+        return client, end
 
     def bind_port(self, nth: int = 0) -> int:
         """A port of nginx's for an upstream connection that nobody accepts; below the range

@@ -16,9 +16,16 @@
 //! | `GET:/a` `POST:/p:10` `PUT:/p:chunked` | a request head |
 //! | `200:10` `200:chunked` `200:close` `204` | a response head |
 //! | `tls:22:100` | a TLS record of this content type and length |
+//! | `fastcgi:GET:/a` | BEGIN_REQUEST and PARAMS, to their end |
+//! | `fastcgi:in:5` `fastcgi:err:5` | STDIN and STDERR of so many bytes |
+//! | `fastcgi:out:close` `fastcgi:end` | STDOUT with a head, END_REQUEST |
+//! | `uwsgi:GET:/a:0` `scgi:POST:/p:10` | the variables of a request, and the length of its body |
+//! | `cgi:10` `cgi:close` | the head of a gateway's answer |
 //! | `x*10` | a byte, many times |
 //! | `"a\r\n"` | text |
 //! | `hex:160301` | bytes |
+//! | `upgrade:websocket` `switch:websocket` | a request for another protocol, and the 101 |
+//! | `ws:81:5` `wsm:01:70000` | a WebSocket frame: first byte, length; `wsm` is masked |
 //! | `GET:/a[..8]` `200:10[8..]` | a part of any of these |
 //! | `seq=7` `seq=-1` | sequence number as Wireshark shows it, or relative to the next one |
 //! | `ack=7` `ack=-1` | the same for the acknowledgment number |
@@ -478,6 +485,17 @@ pub fn payload(word: &str) -> Vec<u8> {
         ["hex", digits] => (0..digits.len() / 2)
             .map(|at| u8::from_str_radix(&digits[2 * at..2 * at + 2], 16).expect("hex"))
             .collect(),
+        ["upgrade", protocol] => {
+            head(&format!("GET /up HTTP/1.1\r\nHost: h\r\nUpgrade: {protocol}"), &[])
+        }
+        ["switch", protocol] => {
+            head(&format!("HTTP/1.1 101 Switching Protocols\r\nUpgrade: {protocol}"), &[])
+        }
+        [framing @ ("ws" | "wsm"), first, length] => {
+            let first = u8::from_str_radix(first, 16).expect("a first byte");
+            let length: u64 = length.parse().expect("a length");
+            websocket_frame(first, framing == "wsm", length)
+        }
         ["tls", kind, length] => {
             let length: u16 = length.parse().expect("a length");
             let mut record = vec![kind.parse().expect("a content type"), 3, 3];
@@ -485,6 +503,42 @@ pub fn payload(word: &str) -> Vec<u8> {
             record.resize(record.len() + usize::from(length), 0);
             record
         }
+        ["fastcgi", "out", length] => fastcgi(6, &cgi(length)),
+        ["fastcgi", "err", length] => {
+            fastcgi(7, &vec![b'e'; length.parse().expect("a length")])
+        }
+        ["fastcgi", "in", length] => fastcgi(5, &vec![b'i'; length.parse().expect("a length")]),
+        ["fastcgi", "end"] => fastcgi(3, &[0; 8]),
+        ["fastcgi", method, uri] => {
+            let vars = vars(method, uri, "0");
+            let params: Vec<u8> = vars
+                .iter()
+                .flat_map(|(name, value)| {
+                    [&[name.len() as u8, value.len() as u8], name.as_bytes(), value.as_bytes()]
+                        .concat()
+                })
+                .collect();
+            let begin = fastcgi(1, &[0, 1, 1, 0, 0, 0, 0, 0]);
+            [begin, fastcgi(4, &params), fastcgi(4, &[])].concat()
+        }
+        ["uwsgi", method, uri, length] => {
+            let string =
+                |text: &str| [&(text.len() as u16).to_le_bytes(), text.as_bytes()].concat();
+            let vars = vars(method, uri, length);
+            let vars: Vec<u8> = vars
+                .iter()
+                .flat_map(|(name, value)| [string(name), string(value)].concat())
+                .collect();
+            let [low, high] = (vars.len() as u16).to_le_bytes();
+            [&[0, low, high, 0][..], &vars].concat()
+        }
+        ["scgi", method, uri, length] => {
+            let vars = vars(method, uri, length);
+            let text: String =
+                vars.iter().rev().map(|(name, value)| format!("{name}\0{value}\0")).collect();
+            format!("{}:{text},", text.len()).into_bytes()
+        }
+        ["cgi", length] => cgi(length),
         [status, ref framing @ ..] if status.len() == 3 && status.parse::<u16>().is_ok() => {
             head(&format!("HTTP/1.1 {status} Status"), framing)
         }
@@ -495,6 +549,25 @@ pub fn payload(word: &str) -> Vec<u8> {
     }
 }
 
+fn websocket_frame(first: u8, masked: bool, length: u64) -> Vec<u8> {
+    let mask = u8::from(masked) << 7;
+    let mut frame = vec![first];
+    match length {
+        0..=125 => frame.push(mask | length as u8),
+        126..=0xffff => {
+            frame.push(mask | 126);
+            frame.extend((length as u16).to_be_bytes());
+        }
+        _ => {
+            frame.push(mask | 127);
+            frame.extend(length.to_be_bytes());
+        }
+    }
+    let key = if masked { 4 } else { 0 };
+    frame.resize(frame.len() + length as usize + key, b'w');
+    frame
+}
+
 fn head(first: &str, framing: &[&str]) -> Vec<u8> {
     let framing = match framing {
         [] | ["close"] => String::new(),
@@ -503,4 +576,32 @@ fn head(first: &str, framing: &[&str]) -> Vec<u8> {
         _ => panic!("{first}: one framing at the most"),
     };
     format!("{first}\r\n{framing}\r\n").into_bytes()
+}
+
+/// What a gateway is told of a request, SCGI's first variable last.
+fn vars<'a>(method: &'a str, uri: &'a str, length: &'a str) -> [(&'a str, &'a str); 4] {
+    [
+        ("QUERY_STRING", ""),
+        ("REQUEST_METHOD", method),
+        ("REQUEST_URI", uri),
+        ("CONTENT_LENGTH", length),
+    ]
+}
+
+/// The head of a gateway's answer.
+fn cgi(length: &str) -> Vec<u8> {
+    match length {
+        "close" => b"Status: 200 OK\r\n\r\n".to_vec(),
+        _ => format!("Status: 200 OK\r\nContent-Length: {length}\r\n\r\n").into_bytes(),
+    }
+}
+
+/// A record of FastCGI's request 1, padded to a multiple of 8.
+fn fastcgi(kind: u8, content: &[u8]) -> Vec<u8> {
+    let [high, low] = (content.len() as u16).to_be_bytes();
+    let padding = content.len().wrapping_neg() % 8;
+    let mut record = vec![1, kind, 0, 1, high, low, padding as u8, 0];
+    record.extend(content);
+    record.resize(record.len() + padding, 0);
+    record
 }
