@@ -57,6 +57,19 @@ pub const LOG_CONTEXTS: usize = 32;
 /// words of the log's own grammar into its request needs more than one.
 pub const LOG_QUOTES: usize = 16;
 
+/// Bytes of an `access_log_format`; nginx reads no word longer than 4,096.
+pub const LOG_FORMAT: usize = 8192;
+
+/// Variables and texts of an `access_log_format`. Each makes the patterns larger that every
+/// line is compared with.
+pub const LOG_FORMAT_PARTS: usize = 256;
+
+/// Lines that are not of the `access_log_format` and are shown as examples.
+pub const MISFITS: usize = 3;
+
+/// Upstreams that one access entry names: a request is passed on to a few at most.
+pub const UPSTREAMS: usize = 64;
+
 /// Entries about the end of a connection that are kept of all logs together, some 500 bytes
 /// each.
 pub const LOG_ENTRIES: usize = 2_000_000;
