@@ -217,6 +217,7 @@ typedef struct rstdiag_value {
 #define RSTDIAG_OPTION_TIME_ZONE 1 /* auto, local, UTC, +08:00, Asia/Shanghai */
 #define RSTDIAG_OPTION_WINDOW 2    /* seconds that entry and packet may lie apart: 2, 0.5 */
 #define RSTDIAG_OPTION_ERROR_LOG 3 /* file, directory or pattern; read when first needed */
+#define RSTDIAG_OPTION_CLOCK_OFFSET 4 /* seconds to add to log times: auto, -1.7 */
 
 /* One analysis of one capture. Opaque. */
 typedef struct rstdiag_session rstdiag_session;

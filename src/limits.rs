@@ -14,6 +14,10 @@ pub const STREAMS: u32 = 1 << 26;
 /// zone is wrong rather than the clock.
 pub const WINDOW: f64 = 86_400.0;
 
+/// Seconds that may be said to be added to log times: ten years, for hosts that lost their
+/// clock.
+pub const CLOCK_OFFSET: f64 = 315_576_000.0;
+
 /// Bytes of early segments that one direction keeps until the ones before them arrive: more
 /// than a usual receive window holds of message heads. What exceeds it is only counted.
 pub const PENDING_BYTES: usize = 256 * 1024;
@@ -70,10 +74,6 @@ pub const MISFITS: usize = 3;
 /// Upstreams that one access entry names: a request is passed on to a few at most.
 pub const UPSTREAMS: usize = 64;
 
-/// Entries about the end of a connection that are kept of all logs together, some 500 bytes
-/// each.
-pub const LOG_ENTRIES: usize = 2_000_000;
-
 /// Seconds before the capture's first packet from which on entries are of interest: the log's
 /// zone is unknown, and its clock may be wrong by hours.
 pub const LOG_BEFORE: i64 = 2 * 86_400;
@@ -99,6 +99,14 @@ pub const LOG_UNPACKED_RATIO: u64 = 1000;
 
 /// Binary logarithm of the memory that unpacking zstd may take: what `zstd -d` takes itself.
 pub const LOG_ZSTD_WINDOW: u32 = 27;
+
+/// Entries about the end of a connection that are kept of all logs together, at most 150 bytes
+/// each.
+pub const LOG_ENTRIES: usize = 2_000_000;
+
+/// Pairs of an entry's second and an end's that are counted to find the log's clock. Each is
+/// an addition; what lies behind is left out.
+pub const CLOCK_PAIRS: usize = 20_000_000;
 
 /// Pairs of entries and streams near one end that are weighed while the capture is still being
 /// read. Where more happens at once, the answer waits until all of it has been read.

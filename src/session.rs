@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::correlate::clock::Clock;
 use crate::correlate::matcher::Matcher;
 use crate::correlate::report::{self, Gathering, LogFile, Part, Report, Scope};
 use crate::correlate::store::Store;
@@ -75,14 +76,38 @@ impl Session {
 
     /// Sets the zone of log times: `auto`, `local`, `UTC`, `+08:00` or an IANA name.
     pub fn set_time_zone(&mut self, text: &str) -> Result<(), Error> {
-        let zone = Zone::parse(text).ok_or_else(|| Error::Setting {
+        let zone = auto_or(text, Zone::parse).ok_or_else(|| Error::Setting {
             name: "time_zone",
             value: text.to_owned(),
             expected: "auto, local, UTC, an offset such as +08:00, or a name such as \
                        Asia/Shanghai",
         })?;
-        self.store.set_zone(zone);
+        let mut clock = self.store.clock().clone();
+        clock.set_zone(zone);
+        self.store.set_clock(clock);
         Ok(())
+    }
+
+    /// Sets how many seconds to add to log times: a number, or `auto`.
+    pub fn set_clock_offset(&mut self, text: &str) -> Result<(), Error> {
+        let seconds = |text: &str| {
+            let seconds = text.trim().parse::<f64>().ok();
+            seconds.filter(|seconds| seconds.abs() <= limits::CLOCK_OFFSET)
+        };
+        let offset = auto_or(text, seconds).ok_or_else(|| Error::Setting {
+            name: "clock_offset",
+            value: text.to_owned(),
+            expected: "auto, or a number of seconds such as -1.7",
+        })?;
+        let mut clock = self.store.clock().clone();
+        clock.set_offset(offset.map(|seconds| (seconds * SECOND as f64).round() as i64));
+        self.store.set_clock(clock);
+        Ok(())
+    }
+
+    /// What the log's clock is taken to be.
+    pub fn clock(&self) -> &Clock {
+        self.store.clock()
     }
 
     /// Sets how many seconds entry and packet may lie apart beyond the log's resolution.
@@ -121,6 +146,11 @@ impl Session {
     /// be kept.
     pub fn begin_at(&mut self, begin: CaptureTime) {
         self.earliest = Some(earliest_of_interest(begin));
+    }
+
+    /// Nanoseconds that the user wants added to log times; 0 where they are to be found.
+    pub fn clock_offset(&self) -> i64 {
+        self.store.clock().given_offset()
     }
 
     /// Begins an error log, and returns its number; the bytes that follow belong to it.
@@ -162,12 +192,13 @@ impl Session {
 
     /// Entries that are kept of all logs.
     pub fn log_entries(&self) -> usize {
-        self.store.kept().len()
+        self.store.count() as usize
     }
 
     /// The entries, for tests of what reads them.
     #[cfg(test)]
-    pub(crate) fn log(&self) -> &Store {
+    pub(crate) fn log(&mut self) -> &Store {
+        self.take_note_of_log();
         &self.store
     }
 
@@ -230,6 +261,7 @@ impl Session {
 
     /// The report on all streams and entries.
     pub fn report(&mut self) -> Report {
+        self.take_note_of_log();
         let counts = self.readers.iter().map(|reader| *reader.counts());
         let logs = self.store.files().map(str::to_owned).zip(counts);
         let logs: Vec<_> = logs.map(|(path, counts)| LogFile { path, counts }).collect();
@@ -252,9 +284,8 @@ impl Session {
         match part {
             Part::Text(lines) => lines.clone(),
             &Part::Reset(stream, missing) => {
-                let zone = self.store.zone();
                 let verdict = self.verdict_of(stream, When::Final);
-                verdict.map(|verdict| report::reset_lines(stream, &verdict, missing, zone))
+                verdict.map(|verdict| report::reset_lines(stream, &verdict, missing))
             }
             .unwrap_or_default(),
             &Part::Matched(entry, stream) => {
@@ -282,6 +313,15 @@ pub fn earliest_of_interest(begin: CaptureTime) -> LogTime {
 /// The time of the first entry in the beginning of an error log; `None` if it is none.
 pub fn error_log_begins(head: &[u8]) -> Option<LogTime> {
     reader::begins(head)
+}
+
+/// What a setting says; within, `None` for `auto`, which is also what an empty one means.
+fn auto_or<T>(text: &str, parse: impl Fn(&str) -> Option<T>) -> Option<Option<T>> {
+    match text.trim() {
+        "" => Some(None),
+        auto if auto.eq_ignore_ascii_case("auto") => Some(None),
+        other => parse(other).map(Some),
+    }
 }
 
 /// Frames of a piece of [`Frames`].

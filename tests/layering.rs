@@ -14,7 +14,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("time", &["limits", "error"]),
     ("tcp", &["archive", "time", "limits", "error"]),
     ("nginx", &["time", "limits", "error"]),
-    ("correlate", &["tcp", "nginx", "time", "limits", "error"]),
+    ("correlate", &["archive", "tcp", "nginx", "time", "limits", "error"]),
     ("session", &["correlate", "tcp", "nginx", "time", "limits", "error"]),
     ("abi", &[]),
     ("ffi", &["abi", "session", "correlate", "tcp", "time", "limits", "error"]),

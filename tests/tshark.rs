@@ -209,6 +209,28 @@ fn zone_and_window_decide_what_is_near() {
     assert!(entries("+08:00", "28800") > 0, "eight hours");
 }
 
+/// The sample's log by clocks of other zones, or off by seconds: the same entries are found.
+#[test]
+fn zone_and_skew_are_found_by_the_host_too() {
+    let log = fs::read_to_string(dir().join("error.log")).unwrap();
+    for shift in [8 * 3600, -(3 * 3600 + 1800), 5 * 3600 + 2700 + 40] {
+        let shifted: String = log
+            .lines()
+            .map(|line| {
+                let (time, rest) = line.split_at(19);
+                let time = chrono::NaiveDateTime::parse_from_str(time, "%Y/%m/%d %H:%M:%S");
+                let time = time.unwrap() + chrono::TimeDelta::seconds(shift);
+                format!("{}{rest}\n", time.format("%Y/%m/%d %H:%M:%S"))
+            })
+            .collect();
+        let mut options = options(&file("shifted.log", shifted.as_bytes()));
+        options[1] = "time_zone:auto".to_owned();
+        assert_eq!(told(&options).1, ENTRIES, "{shift} s");
+        options.push("clock_offset:soon".to_owned());
+        assert!(told(&options).2.contains("clock_offset: 'soon' is not understood"));
+    }
+}
+
 #[test]
 fn expert_infos_follow_the_severity_in_every_pass() {
     let capture = capture();

@@ -100,7 +100,7 @@ pub fn legs(leg: Leg) -> &'static [Leg] {
 }
 
 /// The kinds of ends that an entry can be about.
-fn kinds(leg: Leg, traits: &Traits) -> &'static [Kind] {
+pub(super) fn kinds(leg: Leg, traits: &Traits) -> &'static [Kind] {
     use Kind::{Fin, Reset, Silence};
     // Nginx is the server of its clients and the client of its upstreams.
     let client = (leg == Leg::Client) == (traits.by == By::Peer);

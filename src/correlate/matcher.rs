@@ -13,6 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::correlate::assign::{assign, Decision, Edge, Place};
+use crate::correlate::clock::Ballot;
 use crate::correlate::crowd;
 use crate::correlate::events::{stream_requests, Events};
 use crate::correlate::evidence::{Criterion, Evidence};
@@ -55,10 +56,12 @@ pub struct Matcher {
     window: i64,
     events: Events,
     /// Everything, matched: the entries of each stream.
-    settled: HashMap<u32, Vec<Match>>,
+    settled: Settled,
     /// The last end of a stream by then.
     settled_at: CaptureTime,
     pace: Pace,
+    /// When to count votes for the log's clock while the capture is being read.
+    clock_pace: Pace,
     /// The answer to the last question about one stream.
     answer: Vec<Match>,
 }
@@ -82,9 +85,10 @@ impl Default for Matcher {
         Matcher {
             window: WINDOW,
             events: Events::default(),
-            settled: HashMap::new(),
+            settled: Settled::default(),
             settled_at: CaptureTime(i64::MIN),
             pace: Pace::default(),
+            clock_pace: Pace::default(),
             answer: Vec::new(),
         }
     }
@@ -122,19 +126,22 @@ impl Matcher {
     /// A segment was fed.
     pub fn fed(&mut self) {
         self.pace.changed();
+        self.clock_pace.changed();
     }
 
     /// Entries were added: at first all of a log, later what it grew by.
     pub fn log_changed(&mut self, at_first: bool) {
-        match at_first {
-            true => self.pace.forget(),
-            false => self.pace.changed(),
+        for pace in [&mut self.pace, &mut self.clock_pace] {
+            match at_first {
+                true => pace.forget(),
+                false => pace.changed(),
+            }
         }
     }
 
     /// The entries about a stream, when every segment has been fed.
-    pub fn all(&mut self, number: u32, streams: &Streams, store: &Store) -> &[Match] {
-        if store.kept().is_empty() {
+    pub fn all(&mut self, number: u32, streams: &Streams, store: &mut Store) -> &[Match] {
+        if store.count() == 0 {
             return &[];
         }
         if self.pace.is_due() {
@@ -143,14 +150,22 @@ impl Matcher {
         let last = streams.get(number).and_then(|s| ends(&s).map(|(_, time)| time).max());
         let is_past = last.is_some_and(|last| last < self.settled_at.plus(-self.reach()));
         if self.pace.is_current() || is_past {
-            return self.settled.get(&number).map_or(&[], Vec::as_slice);
+            return self.settled.of(number);
         }
         self.so_far(number, streams, store)
     }
 
     /// The entries about a stream, judged by its neighbours of this moment.
-    pub fn so_far(&mut self, number: u32, streams: &Streams, store: &Store) -> &[Match] {
+    pub fn so_far(&mut self, number: u32, streams: &Streams, store: &mut Store) -> &[Match] {
         self.answer.clear();
+        if store.count() == 0 {
+            return &[];
+        }
+        if store.clock().asks() && self.clock_pace.is_due() {
+            let mut ballot = Ballot::new(store);
+            streams.iter().for_each(|(_, stream)| ballot.add(&stream));
+            self.set_clock(ballot, streams, store);
+        }
         if let Some(stream) = streams.get(number) {
             self.events.sort();
             self.answer = self.near(number, &stream, streams, store).unwrap_or_default();
@@ -158,30 +173,36 @@ impl Matcher {
         &self.answer
     }
 
-    fn settle(&mut self, streams: &Streams, store: &Store) {
+    fn set_clock(&mut self, ballot: Ballot, streams: &Streams, store: &mut Store) {
+        if let Some(clock) = ballot.count(store.clock()) {
+            store.set_clock(clock);
+        }
+        self.clock_pace.worked_out(streams.count() + store.count() as usize);
+    }
+
+    fn settle(&mut self, streams: &Streams, store: &mut Store) {
         let mut events = Events::default();
+        let mut ballot = Ballot::new(store);
         self.settled_at = CaptureTime(i64::MIN);
         for (number, stream) in streams.iter() {
             events.add(number, &stream, [false; 3]);
             events.add_silence(number, &stream);
+            ballot.add(&stream);
             let last = ends(&stream).map(|(_, time)| time).max();
             self.settled_at = self.settled_at.max(last.unwrap_or(self.settled_at));
         }
         events.sort();
-        let groups = self.groups(0..store.kept().len() as u32, &events, streams, store);
-        let mut by_stream: HashMap<u32, Vec<Match>> = HashMap::new();
+        self.set_clock(ballot, streams, store);
+        let groups = self.groups(0..store.count(), &events, streams, store);
+        let mut all = Vec::new();
         for part in parts(groups) {
-            let decided = match pair_count(&part) {
+            all.extend(match pair_count(&part) {
                 few if few <= limits::PAIRS => decide(&pairs(&part), store),
                 _ => crowd::decide(&part, store),
-            };
-            for (stream, found) in decided {
-                by_stream.entry(stream).or_default().push(found);
-            }
+            });
         }
-        by_stream.values_mut().for_each(|matches| sort(matches));
-        self.settled = by_stream;
-        self.pace.worked_out(streams.count() + store.kept().len());
+        self.settled = Settled::new(all);
+        self.pace.worked_out(streams.count() + store.count() as usize);
     }
 
     /// The matches of one stream, decided among the entries that fit it and the other streams
@@ -199,7 +220,8 @@ impl Matcher {
             let requests = stream_requests(stream).into_iter();
             let entries = requests.flat_map(|request| store.between(request, from, to));
             let fitting = entries.filter(|&entry| {
-                fits_end(&store.kept()[entry as usize].traits, kind, time, stream)
+                let kept = store.kept(entry);
+                kept.is_some_and(|kept| fits_end(&kept.traits, kind, time, stream))
             });
             near.extend(fitting.take(limits::NEIGHBOURS + 1));
         }
@@ -212,7 +234,7 @@ impl Matcher {
         let decided = decide(&pairs(&groups), store).into_iter();
         let mut out: Vec<Match> =
             decided.filter(|(to, _)| *to == number).map(|(_, found)| found).collect();
-        sort(&mut out);
+        out.sort_by_key(rank);
         Some(out)
     }
 
@@ -224,19 +246,20 @@ impl Matcher {
         streams: &Streams,
         store: &Store,
     ) -> Vec<Group> {
-        let mut by_traits: HashMap<&Traits, Vec<u32>> = HashMap::new();
+        let mut by_traits: HashMap<Traits, Vec<u32>> = HashMap::new();
         for entry in entries {
-            by_traits.entry(&store.kept()[entry as usize].traits).or_default().push(entry);
+            if let Some(kept) = store.kept(entry) {
+                by_traits.entry(kept.traits).or_default().push(entry);
+            }
         }
-        let mut groups: Vec<Group> = by_traits
-            .into_iter()
-            .map(|(traits, entries)| Group {
-                entries,
-                fits: fits(traits, self.window, events, streams),
-            })
-            .collect();
-        groups.sort_by(|a, b| a.entries.cmp(&b.entries));
-        groups
+        // In the order of the log, so that the streams that are looked at are near each other.
+        let mut by_traits: Vec<(Traits, Vec<u32>)> = by_traits.into_iter().collect();
+        by_traits.sort_by(|a, b| a.1.cmp(&b.1));
+        let groups = by_traits.into_iter().map(|(traits, entries)| Group {
+            entries,
+            fits: fits(&traits, self.window, events, streams),
+        });
+        groups.collect()
     }
 }
 
@@ -312,7 +335,7 @@ impl Units {
     fn new(pairs: &[Pair], store: &Store) -> Units {
         let mut groups: BTreeMap<(Option<u64>, u32), Vec<usize>> = BTreeMap::new();
         for (index, pair) in pairs.iter().enumerate() {
-            let connection = store.kept()[pair.entry as usize].connection;
+            let connection = store.kept(pair.entry).and_then(|kept| kept.connection);
             // The entries about one client's connection share its number. An upstream's
             // connection has none of its own.
             let shared = connection.filter(|_| pair.fit.leg == Leg::Client);
@@ -341,10 +364,10 @@ impl Units {
 
 /// Where an entry stands in the order of its leg.
 pub(super) fn place(pair: &Pair, store: &Store) -> Option<Place> {
-    let kept = &store.kept()[pair.entry as usize];
+    let kept = store.kept(pair.entry)?;
     let number = match pair.fit.leg {
         Leg::Client => kept.connection?,
-        Leg::Upstream => u64::from(kept.file) << 40 | kept.line,
+        Leg::Upstream => u64::from(kept.file) << 32 | u64::from(kept.line),
         Leg::Unknown => return None,
     };
     Some(Place { number, process: kept.pid, shared: pair.fit.leg == Leg::Client })
@@ -384,7 +407,34 @@ impl Pair {
     }
 }
 
+/// Matches of many streams, in no more room than they need.
+#[derive(Debug, Default)]
+struct Settled {
+    /// For each match its stream, in order.
+    streams: Vec<u32>,
+    matches: Vec<Match>,
+}
+
+impl Settled {
+    fn new(mut all: Vec<(u32, Match)>) -> Settled {
+        all.sort_by_key(|(stream, found)| (*stream, rank(found)));
+        let mut settled = Settled {
+            streams: Vec::with_capacity(all.len()),
+            matches: Vec::with_capacity(all.len()),
+        };
+        settled.streams.extend(all.iter().map(|(stream, _)| stream));
+        settled.matches.extend(all.iter().map(|(_, found)| *found));
+        settled
+    }
+
+    fn of(&self, stream: u32) -> &[Match] {
+        let from = self.streams.partition_point(|&other| other < stream);
+        let len = self.streams[from..].partition_point(|&other| other == stream);
+        &self.matches[from..from + len]
+    }
+}
+
 /// The entry about the reset first, then what is certain, then in the order of the log.
-fn sort(matches: &mut [Match]) {
-    matches.sort_by_key(|m| (!m.about_reset, !m.certain, m.entry));
+fn rank(found: &Match) -> (bool, bool, u32) {
+    (!found.about_reset, !found.certain, found.entry)
 }

@@ -4,6 +4,7 @@
 pub mod agreement;
 pub mod assign;
 pub mod cause;
+pub mod clock;
 mod crowd;
 pub mod events;
 pub mod evidence;

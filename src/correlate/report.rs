@@ -22,7 +22,7 @@ use crate::nginx::reader::Counts;
 use crate::tcp::phase::Phase;
 use crate::tcp::segment::Endpoint;
 use crate::tcp::stream::{Side, Stream};
-use crate::time::{CaptureTime, Zone, SECOND};
+use crate::time::{CaptureTime, LogTime, SECOND};
 
 /// Columns of a line, beyond which sentences are wrapped.
 const WIDTH: usize = 96;
@@ -222,9 +222,10 @@ impl Gathering {
 
     /// What each entry is about, in the order of the log.
     fn judged_entries(&self, scope: &Scope<'_>) -> Vec<Part> {
-        let entries = (0u32..).zip(scope.store.kept());
+        let entries = 0..scope.store.count();
+        let entries = entries.filter_map(|entry| Some((entry, scope.store.kept(entry)?)));
         let mut claims = self.claims.as_slice();
-        let judge = |(entry, kept): (u32, &Kept)| {
+        let judge = |(entry, kept): (u32, Kept)| {
             let end = claims.partition_point(|claim| claim.0 <= entry);
             let (own, rest) = claims.split_at(end);
             claims = rest;
@@ -308,10 +309,13 @@ fn nginx_address(found: &Match, [client, server]: [Endpoint; 2]) -> Option<IpAdd
 
 /// The instants that the logs cover, as wide as entries may lie apart from packets.
 fn covered(scope: &Scope<'_>) -> Option<(CaptureTime, CaptureTime)> {
-    let zone = scope.store.zone();
+    let clock = scope.store.clock();
+    let instant = |entry: u32, time: LogTime| {
+        Some(CaptureTime(time.0.checked_mul(SECOND)?).plus(clock.shift(entry, time)?))
+    };
     let spans = scope.logs.iter().filter_map(|log| log.counts.span);
     let instants = spans.filter_map(|(from, to)| {
-        let (from, to) = (zone.instant(from)?, zone.instant(to)?);
+        let (from, to) = (instant(0, from)?, instant(u32::MAX, to)?);
         Some((from.plus(-scope.window), to.plus(SECOND + scope.window)))
     });
     instants.reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)))
@@ -372,14 +376,14 @@ fn group_title(group: &Group, cause: Option<&Row>, size: usize) -> Vec<String> {
 // ---- Header and answer ---------------------------------------------------------------------
 
 fn header(scope: &Scope<'_>, streams: usize) -> Vec<String> {
-    let zone = scope.store.zone();
+    let store = scope.store;
     let title = "Reset diagnosis";
     let mut lines = vec![title.to_owned(), "=".repeat(title.len())];
     lines.push(match scope.span {
         Some((begin, end)) => format!(
             "capture  {} to {}, {}",
-            moment(begin, zone),
-            moment(end, zone),
+            moment(begin, store),
+            moment(end, store),
             plural(streams, "TCP stream")
         ),
         None => "capture  no TCP".to_owned(),
@@ -409,7 +413,10 @@ fn header(scope: &Scope<'_>, streams: usize) -> Vec<String> {
     if scope.logs.is_empty() {
         lines.push("log      none; name one with -o rstdiag.error_log:FILE".to_owned());
     }
-    lines.push(format!("times    as in the log, whose zone is {zone}"));
+    if !scope.logs.is_empty() {
+        lines.extend(hanging(&store.clock().words(), "clock    ", "         "));
+        lines.push("         all times are as that clock shows them".to_owned());
+    }
     lines
 }
 
@@ -507,7 +514,6 @@ pub fn reset_lines(
     number: u32,
     verdict: &Verdict<'_>,
     missing: Option<&Reason>,
-    zone: Zone,
 ) -> Vec<String> {
     let Some(resets) = verdict.resets() else { return Vec::new() };
     let mut lines = vec![
@@ -515,7 +521,7 @@ pub fn reset_lines(
         format!(
             "  frame {}  tcp.stream {number}  {}  {} -> {}",
             resets.at.frame,
-            moment(resets.at.time, zone),
+            moment(resets.at.time, verdict.store()),
             verdict.client(),
             verdict.server(),
         ),
@@ -532,7 +538,9 @@ pub fn reset_lines(
 /// The lines about an entry that is about a stream.
 pub fn matched_lines(entry: u32, number: u32, verdict: &Verdict<'_>) -> Vec<String> {
     let store = verdict.store();
-    let mut title = title(entry, store);
+    let raw = store.raw(entry).unwrap_or_default();
+    let parts = error_log::parse(&raw).ok();
+    let mut title = title(entry, parts.as_ref(), store);
     if let Some(closing) = verdict.closing() {
         title.push_str(&format!("  frame {}", closing_frame(verdict, closing.at.frame)));
     }
@@ -541,7 +549,7 @@ pub fn matched_lines(entry: u32, number: u32, verdict: &Verdict<'_>) -> Vec<Stri
         title.push_str(&format!("  score {}", found.score));
     }
     let mut lines = vec![title];
-    lines.extend(what_happened(entry, store));
+    lines.extend(parts.iter().flat_map(what_happened));
     lines
 }
 
@@ -552,15 +560,19 @@ fn closing_frame(verdict: &Verdict<'_>, closing: u32) -> u32 {
 
 /// The lines about an entry that is about none of these streams for certain.
 pub fn unmatched_lines(entry: u32, rivals: &[u32], store: &Store) -> Vec<String> {
-    let mut lines = vec![title(entry, store)];
-    lines.extend(what_happened(entry, store));
-    let Some(parts) = store.raw(entry).and_then(|raw| error_log::parse(raw).ok()) else {
-        return lines;
-    };
-    let named =
-        [("client", parts.client), ("request", parts.request), ("upstream", parts.upstream)];
-    let named = named.into_iter().filter_map(|(name, value)| Some((name, text(value?))));
-    lines.extend(named.map(|(name, value)| format!("    {name}: {value}")));
+    let raw = store.raw(entry).unwrap_or_default();
+    let parts = error_log::parse(&raw).ok();
+    let mut lines = vec![title(entry, parts.as_ref(), store)];
+    if let Some(parts) = &parts {
+        lines.extend(what_happened(parts));
+        let named = [
+            ("client", parts.client),
+            ("request", parts.request),
+            ("upstream", parts.upstream),
+        ];
+        let named = named.into_iter().filter_map(|(name, value)| Some((name, text(value?))));
+        lines.extend(named.map(|(name, value)| format!("    {name}: {value}")));
+    }
     if !rivals.is_empty() {
         let shown = rivals.iter().take(RIVALS).map(u32::to_string).collect::<Vec<_>>();
         let more = match rivals.len() - shown.len() {
@@ -573,12 +585,12 @@ pub fn unmatched_lines(entry: u32, rivals: &[u32], store: &Store) -> Vec<String>
 }
 
 /// Where an entry stands, when it was written, and by which connection.
-fn title(entry: u32, store: &Store) -> String {
+fn title(entry: u32, parts: Option<&ErrorEntry<'_>>, store: &Store) -> String {
     let file = store.file(entry).unwrap_or_default();
     let name = file.rsplit('/').next().unwrap_or(file);
-    let line = store.kept().get(entry as usize).map_or(0, |kept| kept.line);
+    let line = store.kept(entry).map_or(0, |kept| kept.line);
     let mut out = format!("  {name}:{line}");
-    if let Some(parts) = store.raw(entry).and_then(|raw| error_log::parse(raw).ok()) {
+    if let Some(parts) = parts {
         out.push_str(&format!("  {} [{}]", parts.time, parts.level.word()));
         out.extend(parts.connection.map(|number| format!(" *{number}")));
     }
@@ -586,14 +598,10 @@ fn title(entry: u32, store: &Store) -> String {
 }
 
 /// The message as nginx writes it, without the context.
-fn what_happened(entry: u32, store: &Store) -> Vec<String> {
-    let Some(parts) = store.raw(entry).and_then(|raw| error_log::parse(raw).ok()) else {
-        return Vec::new();
-    };
-    let ErrorEntry { message, errno, action, .. } = parts;
-    let mut out = text(message);
-    out.extend(errno.map(|errno| format!(" ({}: {})", errno.code, text(errno.text))));
-    out.extend(action.map(|action| format!(" while {}", text(action))));
+fn what_happened(parts: &ErrorEntry<'_>) -> Vec<String> {
+    let mut out = text(parts.message);
+    out.extend(parts.errno.map(|errno| format!(" ({}: {})", errno.code, text(errno.text))));
+    out.extend(parts.action.map(|action| format!(" while {}", text(action))));
     wrapped(&out, "    ")
 }
 
@@ -602,9 +610,9 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// An instant as the log's clock shows it, with milliseconds.
-fn moment(instant: CaptureTime, zone: Zone) -> String {
+fn moment(instant: CaptureTime, store: &Store) -> String {
     let milliseconds = instant.0.rem_euclid(SECOND) / 1_000_000;
-    format!("{}.{milliseconds:03}", zone.shown(instant))
+    format!("{}.{milliseconds:03}", store.shown(instant))
 }
 
 /// `1 stream`, `2 streams`, `2 entries`.

@@ -70,6 +70,7 @@ impl Handle {
         };
         let set = match option {
             abi::RSTDIAG_OPTION_TIME_ZONE => self.core.set_time_zone(&text()),
+            abi::RSTDIAG_OPTION_CLOCK_OFFSET => self.core.set_clock_offset(&text()),
             abi::RSTDIAG_OPTION_WINDOW => self.core.set_window(&text()),
             abi::RSTDIAG_OPTION_ERROR_LOG => {
                 self.error_log = value.to_vec();
@@ -89,6 +90,8 @@ impl Handle {
         if path.is_empty() {
             return;
         }
+        // As the log's clock shows it.
+        let begin = begin.plus(self.core.clock_offset().saturating_neg());
         self.core.begin_at(begin);
         let (logs, notices) = Logs::load(&path, begin, &mut self.core);
         self.logs = logs;
