@@ -170,18 +170,34 @@ fn table(
     reasons.for_each(|r| out.push_str(&format!("| `{}` | {} |\n", r.word, r.means)));
 }
 
-/// The report is read as it is printed, so the sample's is kept as a whole.
-#[test]
-fn the_report_of_the_sample_is_that_of_the_documentation() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let sample = root.join("tests/data/sample");
+/// The sample, with a zone or none.
+fn sample(zone: &str) -> Session {
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/sample");
     let mut session = Session::new();
-    session.set_time_zone("UTC").unwrap();
+    session.set_time_zone(zone).unwrap();
     session.begin_error_log("error.log");
     session.error_log_bytes(&std::fs::read(sample.join("error.log")).unwrap());
     session.end_error_log().unwrap();
     support::replay(&mut session, &sample.join("sample.pcap"));
+    session
+}
 
+#[test]
+fn times_are_the_logs_where_its_zone_is_found() {
+    let [given, found] = ["UTC", "auto"].map(|zone| lines(&mut sample(zone)));
+    let clock = |line: &&String| !line.starts_with("clock ");
+    assert!(found.iter().any(|line| line.starts_with("clock    the log is in UTC+0,")));
+    assert!(given.iter().filter(clock).eq(found.iter().filter(clock)), "{found:#?}");
+    // With a zone that is wrong, packets are shown as its clocks would have shown them.
+    let west = lines(&mut sample("-01:00"));
+    assert!(west.iter().any(|line| line.contains("2026/11/22 10:54:39.930")), "{west:#?}");
+}
+
+/// The report is read as it is printed, so the sample's is kept as a whole.
+#[test]
+fn the_report_of_the_sample_is_that_of_the_documentation() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut session = sample("UTC");
     let mut wanted = INTRODUCTION.to_owned();
     table(&mut wanted, "reset without an entry", reasons::of_streams());
     table(&mut wanted, "entry without a stream", reasons::of_entries());
