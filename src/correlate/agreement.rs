@@ -66,6 +66,14 @@ const ASKING: Phases = Phases::of(&[
     Teardown,
 ]);
 
+/// The upstream's connection while nginx reads the response's head. Once it has all of it, it
+/// is doing something else, and a RST does not take away what came before.
+const READING_HEAD: Phases =
+    Phases::of(&[BeforeRequest, DuringRequest, AwaitingResponse, AfterResponse, Teardown]);
+
+/// The upstream's connection while nginx passes on the response, whose head it has.
+const ANSWERING: Phases = Phases::of(&[DuringResponse, AfterResponse, Teardown]);
+
 /// What nginx was doing, and how far the connection of each leg can have come by then: the
 /// client's, the upstream's. What is not listed says nothing.
 const TABLE: &[(Action, Phases, Phases)] = &[
@@ -79,12 +87,17 @@ const TABLE: &[(Action, Phases, Phases)] = &[
         Phases::of(&[DuringRequest, AfterResponse]),
         Phases::ANY,
     ),
-    (Action::ConnectingToUpstream, PASSING_ON, Phases::of(&[Handshake])),
+    // A kept-alive connection is looked at under this action, too.
+    (
+        Action::ConnectingToUpstream,
+        PASSING_ON,
+        Phases::of(&[Handshake, BeforeRequest, AfterResponse]),
+    ),
     (Action::SslHandshakingToUpstream, PASSING_ON, Phases::of(&[BeforeRequest, TlsHandshake])),
     (Action::SendingRequest, PASSING_ON, ASKING),
-    (Action::ReadingResponseHeader, PASSING_ON, ASKING),
-    (Action::ReadingUpstream, PASSING_ON.or(SENDING), ASKING),
-    (Action::SendingToClient, PASSING_ON.or(SENDING), ASKING),
+    (Action::ReadingResponseHeader, PASSING_ON, READING_HEAD),
+    (Action::ReadingUpstream, PASSING_ON.or(SENDING), ANSWERING),
+    (Action::SendingToClient, PASSING_ON.or(SENDING), ANSWERING),
     (Action::SendingResponse, SENDING, Phases::ANY),
     (Action::Keepalive, Phases::of(&[AfterResponse, Teardown]), Phases::ANY),
 ];

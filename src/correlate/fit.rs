@@ -2,13 +2,15 @@
 //! Whether an entry fits a stream: leg, end, time, phase, request, addresses, pair by pair.
 
 use std::cmp::Reverse;
+use std::collections::HashMap;
 
-use crate::correlate::events::{stream_request, Events, Kind};
+use crate::correlate::events::{stream_request, Event, Events, Kind};
 use crate::correlate::evidence::{Criterion, Evidence};
 use crate::correlate::store::Traits;
 use crate::limits;
 use crate::nginx::message::{By, Leg, Shows};
 use crate::tcp::phase::Phase;
+use crate::tcp::segment::Endpoint;
 use crate::tcp::stream::{Side, Stream};
 use crate::tcp::streams::Streams;
 use crate::time::{CaptureTime, SECOND};
@@ -32,10 +34,72 @@ pub struct Fit {
     /// which is the order of their numbers; upstreams by when they ended, which is the order
     /// of the lines about them.
     pub moment: Option<CaptureTime>,
+    /// When the stream ended.
+    pub time: CaptureTime,
 }
 
-/// Every stream that an entry with these traits fits, each once, by number.
-pub fn fits(traits: &Traits, window: i64, events: &Events, streams: &Streams) -> Vec<Fit> {
+/// An end of a stream, with all that an entry about it is compared with.
+#[derive(Clone, Copy, Debug)]
+pub struct End {
+    kind: Kind,
+    /// When its packet was captured; of a silence, when it began.
+    pub time: CaptureTime,
+    phase: Phase,
+    client: Endpoint,
+    server: Endpoint,
+    request: Option<u64>,
+    host: Option<u64>,
+    encrypted: bool,
+    unasked: bool,
+    accepted_at: Option<CaptureTime>,
+}
+
+impl End {
+    /// The ends of a stream.
+    pub fn all(stream: &Stream) -> impl Iterator<Item = End> + '_ {
+        let silence = Events::is_silent(stream).then_some((Kind::Silence, stream.opened));
+        ends(stream).chain(silence).map(|(kind, time)| End {
+            kind,
+            time,
+            phase: phase(stream, kind),
+            client: stream.end(Side::Client),
+            server: stream.end(Side::Server),
+            request: stream_request(stream),
+            host: stream.exchange().and_then(|exchange| exchange.host),
+            encrypted: stream.caveats().encrypted,
+            unasked: stream.is_unasked(),
+            accepted_at: stream.accepted_at(),
+        })
+    }
+}
+
+/// The ends of streams that entries are compared with, again and again in a storm.
+pub struct Ends<'a> {
+    streams: &'a Streams,
+    known: HashMap<u32, Vec<End>>,
+}
+
+impl<'a> Ends<'a> {
+    /// The ends of these streams.
+    pub fn new(streams: &'a Streams) -> Ends<'a> {
+        Ends { streams, known: HashMap::new() }
+    }
+
+    fn find(&mut self, kind: Kind, event: Event) -> Option<End> {
+        let streams = self.streams;
+        if self.known.len() >= limits::ENDS {
+            self.known.clear();
+        }
+        let all = || streams.get(event.stream).map(|s| End::all(&s).collect());
+        let known = self.known.entry(event.stream);
+        let ends = known.or_insert_with(|| all().unwrap_or_default());
+        // An end that was noted while the capture was being read may have turned out to be none.
+        ends.iter().copied().find(|end| (end.kind, end.time) == (kind, event.time))
+    }
+}
+
+/// Every stream that an entry with these traits fits, each once, by when it ended.
+pub fn fits(traits: &Traits, window: i64, events: &Events, ends: &mut Ends<'_>) -> Vec<Fit> {
     let mut out = Vec::new();
     let Some(written) = traits.instant else { return out };
     let to = written.plus(SECOND + window);
@@ -46,14 +110,8 @@ pub fn fits(traits: &Traits, window: i64, events: &Events, streams: &Streams) ->
                 _ => window,
             };
             for event in events.find(kind, traits.request_on(leg), written.plus(-before), to) {
-                let Some(stream) = streams.get(event.stream) else { continue };
-                // An end that was noted while the capture was being read may have turned out
-                // to be none.
-                let end = (kind, event.time);
-                if kind != Kind::Silence && ends(&stream).all(|other| other != end) {
-                    continue;
-                }
-                let found = weigh(traits, leg, kind, event.time, &stream);
+                let Some(end) = ends.find(kind, event) else { continue };
+                let found = weigh(traits, leg, &end);
                 out.extend(found.map(|(evidence, weight)| Fit {
                     stream: event.stream,
                     leg,
@@ -62,9 +120,10 @@ pub fn fits(traits: &Traits, window: i64, events: &Events, streams: &Streams) ->
                     delta: written.since(event.time),
                     about_reset: matches!(kind, Kind::Reset(_)),
                     moment: match leg {
-                        Leg::Client => stream.accepted_at(),
+                        Leg::Client => end.accepted_at,
                         Leg::Upstream | Leg::Unknown => Some(event.time),
                     },
+                    time: event.time,
                 }));
             }
         }
@@ -72,14 +131,15 @@ pub fn fits(traits: &Traits, window: i64, events: &Events, streams: &Streams) ->
     // A stream can fit by its FIN and by its RST; the better one counts.
     out.sort_by_key(|fit| (fit.stream, Reverse(fit.weight)));
     out.dedup_by_key(|fit| fit.stream);
+    out.sort_by_key(|fit| (fit.time, fit.stream));
     out
 }
 
-/// Whether an entry with these traits fits one of a stream's ends.
-pub fn fits_end(traits: &Traits, kind: Kind, time: CaptureTime, stream: &Stream) -> bool {
-    legs(traits.leg).iter().any(|&leg| {
-        kinds(leg, traits).contains(&kind) && weigh(traits, leg, kind, time, stream).is_some()
-    })
+/// Whether an entry with these traits fits an end.
+pub fn fits_end(traits: &Traits, end: &End) -> bool {
+    legs(traits.leg)
+        .iter()
+        .any(|&leg| kinds(leg, traits).contains(&end.kind) && weigh(traits, leg, end).is_some())
 }
 
 /// What ended on a stream, and when.
@@ -123,22 +183,15 @@ fn kinds(leg: Leg, traits: &Traits) -> &'static [Kind] {
 
 /// What agrees between an entry and an end of a stream, and how much that weighs; `None` if
 /// anything contradicts.
-fn weigh(
-    traits: &Traits,
-    leg: Leg,
-    kind: Kind,
-    time: CaptureTime,
-    stream: &Stream,
-) -> Option<(Evidence, u8)> {
-    let phase = phase(stream, kind);
-    let (client, server) = (stream.end(Side::Client), stream.end(Side::Server));
+fn weigh(traits: &Traits, leg: Leg, end: &End) -> Option<(Evidence, u8)> {
+    let &End { kind, time, phase, client, server, request, host, encrypted, unasked, .. } = end;
     let mut evidence = Evidence::default();
     evidence.add(Criterion::Time, true);
     evidence.add(Criterion::Reset, true);
     evidence.add(Criterion::Phase, traits.phases.agrees(phase)?);
 
     let tls_hides = traits.shows != Shows::FinOrTlsReset || !matches!(kind, Kind::Reset(_));
-    if !tls_hides && !stream.caveats().encrypted {
+    if !tls_hides && !encrypted {
         return None;
     }
     let passed_to = traits.upstream.map(|up| (Some(up.ip().to_canonical()), up.port()));
@@ -154,16 +207,14 @@ fn weigh(
         }
     }
     let asked = traits.request_on(leg);
-    let has_request = stream_request(stream);
-    evidence.add(Criterion::Uri, agree(asked, has_request)?);
+    evidence.add(Criterion::Uri, agree(asked, request)?);
     if leg == Leg::Client
         && asked.is_some()
-        && has_request.is_none()
-        && (phase.is_before_request() || stream.is_unasked())
+        && request.is_none()
+        && (phase.is_before_request() || unasked)
     {
         return None;
     }
-    let host = stream.exchange().and_then(|exchange| exchange.host);
     match leg {
         // Nginx passes on a host of its own choice.
         Leg::Upstream => evidence.add(Criterion::Host, host.is_some() && host == traits.host),

@@ -2,8 +2,9 @@
 //! Which log entry is about which stream.
 //!
 //! What fits what is decided pair by pair in [`crate::correlate::fit`]; who gets whom, where
-//! several fit, for all at once in [`crate::correlate::assign`], or, where they are too many
-//! for that, in `crowd`.
+//! several fit, for all at once: the order of the log drops most of them (`order`), and what it
+//! leaves is decided in [`crate::correlate::assign`], or, where it is too much for that, in
+//! `crowd`.
 //!
 //! While a capture is being read, a stream is weighed against its neighbours of that moment
 //! only. Once it has been read, everything is matched at once, when somebody asks; if more
@@ -16,7 +17,8 @@ use crate::correlate::assign::{assign, Decision, Edge, Place};
 use crate::correlate::crowd;
 use crate::correlate::events::{stream_request, Events};
 use crate::correlate::evidence::{Criterion, Evidence};
-use crate::correlate::fit::{ends, fits, fits_end, Fit};
+use crate::correlate::fit::{ends, fits, fits_end, End, Ends, Fit};
+use crate::correlate::order;
 use crate::correlate::pace::Pace;
 use crate::correlate::store::{Store, Traits};
 use crate::limits;
@@ -24,6 +26,9 @@ use crate::nginx::message::Leg;
 use crate::tcp::stream::Stream;
 use crate::tcp::streams::Streams;
 use crate::time::{CaptureTime, SECOND};
+
+/// Pairs of entries and streams that are decided without asking the order first.
+const FEW: usize = 64;
 
 /// Seconds that entry and packet may lie apart, unless the user says otherwise.
 const WINDOW: i64 = 2 * SECOND;
@@ -68,13 +73,18 @@ pub struct Matcher {
 pub(super) struct Pair {
     pub entry: u32,
     pub fit: Fit,
+    /// As its group's.
+    pub dropped: u32,
 }
 
 /// Entries that only their numbers tell apart, and the streams that each of them fits.
 #[derive(Debug)]
 pub(super) struct Group {
     pub entries: Vec<u32>,
+    /// By when the streams ended.
     pub fits: Vec<Fit>,
+    /// Streams that fit as well, and that the order has dropped.
+    pub dropped: u32,
 }
 
 impl Default for Matcher {
@@ -162,14 +172,8 @@ impl Matcher {
         events.sort();
         let groups = self.groups(0..store.kept().len() as u32, &events, streams, store);
         let mut by_stream: HashMap<u32, Vec<Match>> = HashMap::new();
-        for part in parts(groups) {
-            let decided = match pair_count(&part) {
-                few if few <= limits::PAIRS => decide(&pairs(&part), store),
-                _ => crowd::decide(&part, store),
-            };
-            for (stream, found) in decided {
-                by_stream.entry(stream).or_default().push(found);
-            }
+        for (stream, found) in decide_all(groups, store) {
+            by_stream.entry(stream).or_default().push(found);
         }
         by_stream.values_mut().for_each(|matches| sort(matches));
         self.settled = by_stream;
@@ -186,12 +190,11 @@ impl Matcher {
         store: &Store,
     ) -> Option<Vec<Match>> {
         let mut near = Vec::new();
-        for (kind, time) in ends(stream) {
-            let (from, to) = (time.plus(-self.window - SECOND), time.plus(self.window));
+        for end in End::all(stream) {
+            let (from, to) = (end.time.plus(-self.window - SECOND), end.time.plus(self.window));
             let entries = store.between(stream_request(stream), from, to);
-            let fitting = entries.filter(|&entry| {
-                fits_end(&store.kept()[entry as usize].traits, kind, time, stream)
-            });
+            let fitting =
+                entries.filter(|&entry| fits_end(&store.kept()[entry as usize].traits, &end));
             near.extend(fitting.take(limits::NEIGHBOURS + 1));
         }
         near.sort_unstable();
@@ -219,11 +222,15 @@ impl Matcher {
         for entry in entries {
             by_traits.entry(&store.kept()[entry as usize].traits).or_default().push(entry);
         }
-        let mut groups: Vec<Group> = by_traits
+        // Neighbours in time are about the same streams.
+        let mut by_time: Vec<(&Traits, Vec<u32>)> = by_traits.into_iter().collect();
+        by_time.sort_by(|a, b| (a.0.instant, &a.1).cmp(&(b.0.instant, &b.1)));
+        let mut ends = Ends::new(streams);
+        let mut groups: Vec<Group> = by_time
             .into_iter()
-            .map(|(traits, entries)| Group {
-                entries,
-                fits: fits(traits, self.window, events, streams),
+            .map(|(traits, entries)| {
+                let fits = fits(traits, self.window, events, &mut ends);
+                Group { entries, fits, dropped: 0 }
             })
             .collect();
         groups.sort_by(|a, b| a.entries.cmp(&b.entries));
@@ -240,9 +247,29 @@ fn pair_count(groups: &[Group]) -> usize {
 fn pairs(groups: &[Group]) -> Vec<Pair> {
     let all = groups.iter().flat_map(|group| {
         let entries = group.entries.iter();
-        entries.flat_map(|&entry| group.fits.iter().map(move |&fit| Pair { entry, fit }))
+        entries.flat_map(move |&entry| {
+            let fits = group.fits.iter();
+            fits.map(move |&fit| Pair { entry, fit, dropped: group.dropped })
+        })
     });
     all.collect()
+}
+
+/// Decides for all groups: for a few that hang together at once, for the crowds after the order
+/// has narrowed them down.
+fn decide_all(groups: Vec<Group>, store: &Store) -> Vec<(u32, Match)> {
+    let mut out = Vec::new();
+    let mut crowds = Vec::new();
+    for part in parts(groups) {
+        match pair_count(&part) {
+            few if few <= FEW => out.extend(decide(&pairs(&part), store)),
+            _ => crowds.extend(part),
+        }
+    }
+    let (narrowed, rest) = order::narrow(crowds, store);
+    out.extend(crowd::decide(&rest, store));
+    out.extend(parts(narrowed).iter().flat_map(|part| decide(&pairs(part), store)));
+    out
 }
 
 /// Splits groups into parts that have no stream in common.
@@ -330,15 +357,21 @@ impl Units {
     }
 }
 
+/// How far apart, in nanoseconds, two connections have to be complete for processes that share
+/// a socket to number them in this order, and two ends to come for them to be logged in this
+/// order. A number is taken at once; a line waits for what its process does first.
+const RACE_FOR_NUMBER: i64 = 1_000_000;
+const RACE_FOR_LINE: i64 = 5_000_000;
+
 /// Where an entry stands in the order of its leg.
 pub(super) fn place(pair: &Pair, store: &Store) -> Option<Place> {
     let kept = &store.kept()[pair.entry as usize];
-    let number = match pair.fit.leg {
-        Leg::Client => kept.connection?,
-        Leg::Upstream => u64::from(kept.file) << 40 | kept.line,
+    let (number, race) = match pair.fit.leg {
+        Leg::Client => (kept.connection?, RACE_FOR_NUMBER),
+        Leg::Upstream => (u64::from(kept.file) << 40 | kept.line, RACE_FOR_LINE),
         Leg::Unknown => return None,
     };
-    Some(Place { number, process: kept.pid, shared: pair.fit.leg == Leg::Client })
+    Some(Place { number, process: kept.pid, race })
 }
 
 /// Pairs of a group by stream, of those streams only that fit each of its entries if `all`.
@@ -355,6 +388,11 @@ fn by_stream(group: &[usize], pairs: &[Pair], all: bool) -> Vec<Vec<usize>> {
 impl Pair {
     pub(super) fn decided(&self, by: Decision, rivals: u32) -> Match {
         let Fit { leg, mut evidence, weight, delta, about_reset, .. } = self.fit;
+        // Where the order has left but one, it was the order that told.
+        let (by, rivals) = match by {
+            Decision::Only if self.dropped > 0 => (Decision::Order, self.dropped),
+            by => (by, rivals + self.dropped),
+        };
         evidence.add(Criterion::Order, by == Decision::Order);
         let weight = u32::from(weight);
         let score = match by {

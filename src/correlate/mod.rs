@@ -4,11 +4,13 @@
 pub mod agreement;
 pub mod assign;
 pub mod cause;
+pub mod chain;
 mod crowd;
 pub mod events;
 pub mod evidence;
 pub mod fit;
 pub mod matcher;
+mod order;
 mod pace;
 pub mod store;
 mod summary;
