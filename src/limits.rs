@@ -34,6 +34,14 @@ pub const REQUEST: usize = 2048;
 /// Requests of one connection that wait for their responses. Real clients pipeline a handful.
 pub const PIPELINED: usize = 256;
 
+/// Bytes of the table of header fields that HTTP/2 keeps by direction. Browsers offer 65,536; what
+/// is larger than that is not followed.
+pub const HEADER_TABLE: u32 = 64 * 1024;
+
+/// Different requests open at one end that a log entry is compared with. Where there are more,
+/// the entry may be about any.
+pub const OPEN_REQUESTS: usize = 16;
+
 /// Bytes of a RST's payload that are kept; RFC 9293 expects a short text.
 pub const RESET_TEXT: usize = 256;
 

@@ -35,7 +35,8 @@ Two things to know before you blame somebody:
 Where the severity is not given, it follows from what was lost; see `rstdiag.severity`. The
 examples are from `tests/data/causes`: real kernels and a real nginx, captured at both ends.
 `client.pcap` and `server.pcap` can show different causes for one event, because each shows only
-what its end could know.
+what its end could know. `http2.pcap` holds HTTP/2 in the clear and failed TLS handshakes, captured
+at nginx.
 ";
 
 /// A stream of the recording that shows a row.
@@ -61,7 +62,7 @@ impl Example {
 /// The first example of each row, at the client if it is to be seen there.
 fn examples() -> Vec<Option<Example>> {
     let mut examples: Vec<_> = ROWS.iter().map(|_| None).collect();
-    for capture in ["client.pcap", "server.pcap"] {
+    for capture in ["client.pcap", "server.pcap", "http2.pcap"] {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/causes");
         let mut session = Session::new();
         support::replay(&mut session, &dir.join(capture));

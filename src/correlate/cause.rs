@@ -8,9 +8,11 @@
 use crate::correlate::summary::duration;
 use crate::correlate::survey::Survey;
 use crate::correlate::verdict::{Transaction, Verdict};
-use crate::tcp::http::Progress;
+use crate::tcp::http::{GivenUp, Progress};
+use crate::tcp::http2;
 use crate::tcp::phase::Phase;
 use crate::tcp::stream::{Resets, Side};
+use crate::tcp::tls::About;
 use crate::tcp::trace::{Form, Trace, What, IDLE};
 use crate::time::SECOND;
 
@@ -108,6 +110,14 @@ pub enum Sign {
     BadGateway,
     /// The server closed in order, in the middle of a response.
     EndedShort,
+    /// An alert ended the TLS handshake before the connection ended.
+    TlsRefused,
+    /// That alert is about this.
+    TlsRefusedFor(About),
+    /// This side gave an exchange of HTTP/2 up, and the connection went on.
+    GivenUpBy(Side),
+    /// The server said that it has not begun with the open request of HTTP/2.
+    Unprocessed,
 }
 
 use Sign::*;
@@ -188,6 +198,21 @@ impl Sign {
             ContinuesAnother => "the answered segment has the numbers of another connection",
             BadGateway => "the response is a 502 or 504",
             EndedShort => "the server's FIN came in the middle of a response",
+            TlsRefused => "a fatal alert ended the TLS handshake",
+            TlsRefusedFor(About::Certificate) => "a TLS alert about a certificate",
+            TlsRefusedFor(About::Version) => "a TLS alert about the version",
+            TlsRefusedFor(About::Parameters) => "a TLS alert about ciphers and the like",
+            TlsRefusedFor(About::Name) => "a TLS alert about the name that is asked for",
+            TlsRefusedFor(About::Protocol) => "a TLS alert about the application protocol",
+            TlsRefusedFor(About::Other) => "a TLS alert about something else, or encrypted",
+            GivenUpBy(Side::Client) => "the client gave the exchange up (RST_STREAM)",
+            GivenUpBy(Side::Server) => {
+                "the server gave the exchange up (RST_STREAM, or short of its Content-Length)"
+            }
+            Unprocessed => {
+                "the server said that it has not begun with the request (GOAWAY, or \
+                 REFUSED_STREAM)"
+            }
         }
     }
 }
@@ -348,7 +373,7 @@ pub static ROWS: &[Row] = &[
     Row {
         word: "client_abort",
         needs: &[ClientLeft, NoReset],
-        not: &[RequestRepeated],
+        not: &[RequestRepeated, GivenUpBy(Side::Client), GivenUpBy(Side::Server)],
         sentence: "The client closed before it had the response.",
         advice:
             "See the client's timeout, or a user who left; nginx writes 499. If such clients \
@@ -356,9 +381,16 @@ pub static ROWS: &[Row] = &[
         ..ROW
     },
     Row {
+        word: "client_abort",
+        needs: &[GivenUpBy(Side::Client), NoReset],
+        sentence: "The client cancelled the request and kept the HTTP/2 connection.",
+        advice: "See the client's own timeout, or a user who left; nginx writes 499.",
+        ..ROW
+    },
+    Row {
         word: "unread_data",
         needs: &[ResetByServer, Is(Form::Active), Unread],
-        not: &[ManyTogether, ProbesUnanswered, SynAckRepeated],
+        not: &[ManyTogether, ProbesUnanswered, SynAckRepeated, TlsRefused, Unprocessed],
         or: Some("forced_abort"),
         sentence: "The server closed its socket with data of the client still unread, which \
                    makes a RST of the close.",
@@ -380,7 +412,14 @@ pub static ROWS: &[Row] = &[
     Row {
         word: "forced_abort",
         needs: &[ResetByServer, Is(Form::Active)],
-        not: &[Unread, ManyTogether, ProbesUnanswered, Cut(Phase::Handshake)],
+        not: &[
+            Unread,
+            ManyTogether,
+            ProbesUnanswered,
+            Cut(Phase::Handshake),
+            TlsRefused,
+            Unprocessed,
+        ],
         sentence: "The server aborted the connection on purpose, with nothing new from the \
                    client.",
         advice: "Look for SO_LINGER 0, reset_timedout_connection, 'return 444', or a process \
@@ -390,6 +429,7 @@ pub static ROWS: &[Row] = &[
     Row {
         word: "late_tls_alert",
         needs: &[Answers(What::TlsAlert), AfterOwnFin, Is(Form::Passive)],
+        not: &[TlsRefused],
         harmless: true,
         sentence: "A TLS close_notify came after the other side had closed, and met no socket.",
         advice: "Nothing is wrong. To quiet it in nginx: lingering_close always.",
@@ -404,6 +444,17 @@ pub static ROWS: &[Row] = &[
         advice: "Make the server's keep-alive timeout longer than the client's, and let the \
                  client send such a request again (proxy_next_upstream, for requests that are \
                  safe to repeat).",
+        ..ROW
+    },
+    Row {
+        word: "keepalive_race",
+        needs: &[Unprocessed],
+        sentence: "The client sent a request on an HTTP/2 connection that the server was just \
+                   closing, and the server said that it has not begun with it.",
+        advice:
+            "Such a request is safe to send again on a new connection, whatever its method; \
+                 see that the client does. A longer keepalive_timeout, or more \
+                 keepalive_requests, make it rarer.",
         ..ROW
     },
     Row {
@@ -497,8 +548,19 @@ pub static ROWS: &[Row] = &[
     Row {
         word: "keepalive_timeout",
         needs: &[NoReset, IdleForWholeSeconds],
+        not: &[GivenUpBy(Side::Client), GivenUpBy(Side::Server)],
         harmless: true,
         sentence: "The server closed the connection because it had been idle for long enough.",
+        advice: "Nothing is wrong. See keepalive_timeout if it is too short for the client.",
+        ..ROW
+    },
+    Row {
+        word: "keepalive_timeout",
+        needs: &[ResetByClient, Is(Form::Active), AfterPeerFin, IdleForWholeSeconds],
+        not: &[GivenUpBy(Side::Client), GivenUpBy(Side::Server)],
+        harmless: true,
+        sentence: "The server closed the connection because it had been idle for long enough, \
+                   and the client later dropped it without reading the farewell.",
         advice: "Nothing is wrong. See keepalive_timeout if it is too short for the client.",
         ..ROW
     },
@@ -520,6 +582,71 @@ pub static ROWS: &[Row] = &[
         sentence:
             "The client's connection is in order; behind it, the upstream did not answer.",
         advice: "See the stream of the upstream: it shows which side ended it, and when.",
+        ..ROW
+    },
+    Row {
+        word: "upstream_failed",
+        needs: &[NoReset, GivenUpBy(Side::Server)],
+        not: &[Unprocessed],
+        or: Some("crash"),
+        sentence:
+            "The server gave the response up and kept the HTTP/2 connection: most often, \
+                   because the upstream behind it broke off.",
+        advice: "See the stream of the upstream: it shows which side ended it, and when. \
+                 Without an upstream, see the server's own log.",
+        ..ROW
+    },
+    Row {
+        word: "tls_handshake_failed",
+        needs: &[TlsRefusedFor(About::Certificate)],
+        sentence: "One side did not accept the other's certificate, or that it had none.",
+        advice: "If the alert is the client's: let the server send the whole chain \
+                 (ssl_certificate with the intermediates), for this name and not expired, and \
+                 let the client trust its root. If it is the server's: see the client's \
+                 certificate, ssl_client_certificate and ssl_verify_client.",
+        ..ROW
+    },
+    Row {
+        word: "tls_handshake_failed",
+        needs: &[TlsRefusedFor(About::Version)],
+        sentence: "The two sides have no version of TLS in common.",
+        advice: "See ssl_protocols at the server and what the client is able to; 'openssl \
+                 s_client -tls1_2' tries one version.",
+        ..ROW
+    },
+    Row {
+        word: "tls_handshake_failed",
+        needs: &[TlsRefusedFor(About::Parameters)],
+        sentence: "The two sides have no cipher, group or signature in common.",
+        advice:
+            "See ssl_ciphers, ssl_ecdh_curve and the type of the server's key, and what the \
+                 client offers in its ClientHello.",
+        ..ROW
+    },
+    Row {
+        word: "tls_handshake_failed",
+        needs: &[TlsRefusedFor(About::Name)],
+        sentence: "The server does not serve the name that the client asks for.",
+        advice: "See which name the ClientHello bears (SNI), and server_name, \
+                 ssl_reject_handshake and the default server.",
+        ..ROW
+    },
+    Row {
+        word: "tls_handshake_failed",
+        needs: &[TlsRefusedFor(About::Protocol)],
+        sentence: "The two sides have no application protocol in common.",
+        advice:
+            "See what the client offers by ALPN, and whether the server speaks it ('http2' \
+                 in nginx's listen).",
+        ..ROW
+    },
+    Row {
+        word: "tls_handshake_failed",
+        needs: &[TlsRefusedFor(About::Other)],
+        sentence: "An alert ended the TLS handshake.",
+        advice: "See the log of the side that sent the alert. If the alert is encrypted, the \
+                 keys (tls.keylog_file) tell what it says; most often, the client does not \
+                 trust the certificate.",
         ..ROW
     },
 ];
@@ -546,6 +673,7 @@ pub fn find(verdict: &Verdict<'_>, survey: &Survey) -> Option<Cause> {
         return None;
     }
     let mut evidence: Vec<String> = row.needs.iter().filter_map(|&s| seen.says(s)).collect();
+    evidence.extend(seen.goaway().filter(|said| !evidence.contains(said)));
     evidence.extend(row.or.map(|other| format!("the same packets can mean {other}")));
     Some(Cause { row, evidence })
 }
@@ -591,8 +719,27 @@ impl Signs<'_> {
         self.verdict.closing()?.idle
     }
 
+    /// For how long nothing was said before the end, but for a farewell of HTTP/2.
+    fn silence(&self) -> Option<i64> {
+        let announced = self.goaway().is_some();
+        let farewell = self.verdict.closing()?.farewell_after.filter(|_| announced);
+        farewell.or(self.idle())
+    }
+
     fn by(&self) -> Option<Side> {
         self.verdict.reset_by()
+    }
+
+    /// The exchange of HTTP/2 that was given up, and how.
+    fn given_up(&self) -> Option<GivenUp> {
+        self.verdict.exchange()?.given_up
+    }
+
+    /// The server's announcement of the end of an HTTP/2 connection.
+    fn goaway(&self) -> Option<String> {
+        let said = self.verdict.stream().http2()?.goaway?;
+        let (frame, last, code) = (said.frame, said.last, http2::error(said.code));
+        Some(format!("frame {frame}: the server's GOAWAY: {code}, last stream {last}"))
     }
 
     fn host_ttl(&self) -> Option<u8> {
@@ -687,7 +834,7 @@ impl Signs<'_> {
             IdleForWholeSeconds => verdict.closing().is_some_and(|closing| {
                 closing.by == Side::Server
                     && closing.stage == Phase::AfterResponse
-                    && closing.idle.is_some_and(is_whole_seconds)
+                    && self.silence().is_some_and(is_whole_seconds)
             }),
             ClientLeft => verdict.closing().is_some_and(|closing| {
                 closing.by == Side::Client
@@ -699,6 +846,17 @@ impl Signs<'_> {
             EndedShort => verdict.closing().is_some_and(|closing| {
                 closing.by == Side::Server && closing.stage == Phase::DuringResponse
             }),
+            TlsRefused => stream.tls_refusal().is_some(),
+            TlsRefusedFor(about) => {
+                stream.tls_refusal().is_some_and(|alert| alert.about() == about)
+            }
+            GivenUpBy(side) => self.given_up().is_some_and(|given_up| given_up.by == side),
+            Unprocessed => {
+                let exchange = verdict.exchange();
+                let failed = verdict.transaction() == Transaction::Failed;
+                let http = stream.http2().filter(|_| failed);
+                http.zip(exchange).is_some_and(|(http, exchange)| http.is_unprocessed(exchange))
+            }
         }
     }
 
@@ -774,7 +932,7 @@ impl Signs<'_> {
             ),
             IdleForWholeSeconds => {
                 let closing = verdict.closing()?;
-                let idle = duration(closing.idle?);
+                let idle = duration(self.silence()?);
                 format!("FIN in frame {} after {idle} of silence", closing.at.frame)
             }
             ClientLeft => {
@@ -797,6 +955,24 @@ impl Signs<'_> {
                 match verdict.response_missing() {
                     Some(missing) => format!("FIN in frame {frame}, {missing} bytes short"),
                     None => format!("FIN in frame {frame}, in the middle of the response"),
+                }
+            }
+            TlsRefused | TlsRefusedFor(_) => {
+                let alert = verdict.stream().tls_refusal()?;
+                let (frame, by) = (alert.frame, alert.by.word());
+                format!("frame {frame}: the {by}'s TLS alert: {}", alert.words())
+            }
+            Unprocessed if self.given_up().is_none() => self.goaway()?,
+            GivenUpBy(_) | Unprocessed => {
+                let GivenUp { by, code, frame } = self.given_up()?;
+                match code {
+                    Some(code) => {
+                        let (by, code) = (by.word(), http2::error(code));
+                        format!("frame {frame}: the {by}'s RST_STREAM: {code}")
+                    }
+                    None => {
+                        format!("frame {frame} ends the response before its Content-Length")
+                    }
                 }
             }
             AfterOwnFin => {

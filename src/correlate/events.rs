@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 
 use crate::correlate::store::request_hash;
+use crate::limits;
+use crate::tcp::http::Exchange;
 use crate::tcp::phase::Phase;
 use crate::tcp::stream::{Side, Stream};
 use crate::time::CaptureTime;
@@ -74,13 +76,14 @@ impl Events {
     }
 
     fn push(&mut self, kind: Kind, number: u32, stream: &Stream, time: CaptureTime) {
-        let request = stream_request(stream);
         let event = Event { time, stream: number };
         let by_kind = self.by_kind.entry(kind).or_default();
         self.unsorted |= by_kind.last().is_some_and(|last| last.time > time);
         by_kind.push(event);
         self.count += 1;
-        self.by_request.entry((kind, request)).or_default().push(event);
+        for request in stream_requests(stream) {
+            self.by_request.entry((kind, request)).or_default().push(event);
+        }
     }
 
     /// Forgets what ended before an instant, now and then: at a cost that the ends since the
@@ -137,8 +140,24 @@ fn between(series: &[Event], from: CaptureTime, to: CaptureTime) -> &[Event] {
     &rest[..rest.partition_point(|event| event.time <= to)]
 }
 
+/// The requests that a stream's end can be about, each once: several may be open in HTTP/2.
+/// `None` stands for one that is not readable. There is at least one.
+pub fn stream_requests(stream: &Stream) -> Vec<Option<u64>> {
+    let requests = stream.exchanges().take(limits::OPEN_REQUESTS + 1).map(hash_of);
+    let mut requests: Vec<_> = requests.collect();
+    if !(1..=limits::OPEN_REQUESTS).contains(&requests.len()) {
+        return vec![None];
+    }
+    requests.sort_unstable();
+    requests.dedup();
+    requests
+}
+
 /// [`request_hash`] of the exchange that was open at a stream's end, else of the last one.
 pub fn stream_request(stream: &Stream) -> Option<u64> {
-    let request = stream.exchange()?.request.as_deref()?;
-    Some(request_hash(request.as_bytes()))
+    hash_of(stream.exchange()?)
+}
+
+fn hash_of(exchange: &Exchange) -> Option<u64> {
+    Some(request_hash(exchange.request.as_deref()?.as_bytes()))
 }

@@ -2,9 +2,10 @@
 //! Whether an entry fits a stream: leg, end, time, phase, request, addresses, pair by pair.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::rc::Rc;
 
-use crate::correlate::events::{stream_request, Event, Events, Kind};
+use crate::correlate::events::{stream_requests, Event, Events, Kind};
 use crate::correlate::evidence::{Criterion, Evidence};
 use crate::correlate::store::Traits;
 use crate::limits;
@@ -39,7 +40,7 @@ pub struct Fit {
 }
 
 /// An end of a stream, with all that an entry about it is compared with.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct End {
     kind: Kind,
     /// When its packet was captured; of a silence, when it began.
@@ -47,8 +48,9 @@ pub struct End {
     phase: Phase,
     client: Endpoint,
     server: Endpoint,
-    request: Option<u64>,
-    host: Option<u64>,
+    /// Of the exchanges that it can be about.
+    requests: Rc<[Option<u64>]>,
+    hosts: Rc<[Option<u64>]>,
     encrypted: bool,
     unasked: bool,
     accepted_at: Option<CaptureTime>,
@@ -58,14 +60,17 @@ impl End {
     /// The ends of a stream.
     pub fn all(stream: &Stream) -> impl Iterator<Item = End> + '_ {
         let silence = Events::is_silent(stream).then_some((Kind::Silence, stream.opened));
-        ends(stream).chain(silence).map(|(kind, time)| End {
+        let requests: Rc<[Option<u64>]> = stream_requests(stream).into();
+        let hosts: BTreeSet<_> = stream.exchanges().map(|exchange| exchange.host).collect();
+        let hosts: Rc<[Option<u64>]> = hosts.into_iter().collect();
+        ends(stream).chain(silence).map(move |(kind, time)| End {
             kind,
             time,
             phase: phase(stream, kind),
             client: stream.end(Side::Client),
             server: stream.end(Side::Server),
-            request: stream_request(stream),
-            host: stream.exchange().and_then(|exchange| exchange.host),
+            requests: requests.clone(),
+            hosts: hosts.clone(),
             encrypted: stream.caveats().encrypted,
             unasked: stream.is_unasked(),
             accepted_at: stream.accepted_at(),
@@ -94,7 +99,7 @@ impl<'a> Ends<'a> {
         let known = self.known.entry(event.stream);
         let ends = known.or_insert_with(|| all().unwrap_or_default());
         // An end that was noted while the capture was being read may have turned out to be none.
-        ends.iter().copied().find(|end| (end.kind, end.time) == (kind, event.time))
+        ends.iter().find(|end| (end.kind, end.time) == (kind, event.time)).cloned()
     }
 }
 
@@ -184,7 +189,8 @@ fn kinds(leg: Leg, traits: &Traits) -> &'static [Kind] {
 /// What agrees between an entry and an end of a stream, and how much that weighs; `None` if
 /// anything contradicts.
 fn weigh(traits: &Traits, leg: Leg, end: &End) -> Option<(Evidence, u8)> {
-    let &End { kind, time, phase, client, server, request, host, encrypted, unasked, .. } = end;
+    let &End { kind, time, phase, client, server, encrypted, unasked, .. } = end;
+    let End { requests, hosts, .. } = end;
     let mut evidence = Evidence::default();
     evidence.add(Criterion::Time, true);
     evidence.add(Criterion::Reset, true);
@@ -207,18 +213,19 @@ fn weigh(traits: &Traits, leg: Leg, end: &End) -> Option<(Evidence, u8)> {
         }
     }
     let asked = traits.request_on(leg);
-    evidence.add(Criterion::Uri, agree(asked, request)?);
+    evidence.add(Criterion::Uri, agree_with_any(asked, requests.iter().copied())?);
     if leg == Leg::Client
         && asked.is_some()
-        && request.is_none()
+        && **requests == [None]
         && (phase.is_before_request() || unasked)
     {
         return None;
     }
+    let same_host = agree_with_any(traits.host, hosts.iter().copied());
     match leg {
         // Nginx passes on a host of its own choice.
-        Leg::Upstream => evidence.add(Criterion::Host, host.is_some() && host == traits.host),
-        Leg::Client | Leg::Unknown => evidence.add(Criterion::Host, agree(traits.host, host)?),
+        Leg::Upstream => evidence.add(Criterion::Host, same_host == Some(true)),
+        Leg::Client | Leg::Unknown => evidence.add(Criterion::Host, same_host?),
     }
     Some((evidence, evidence.weight().saturating_sub(lateness(traits, time))))
 }
@@ -230,6 +237,18 @@ fn agree<T: PartialEq>(one: Option<T>, other: Option<T>) -> Option<bool> {
         (Some(one), Some(other)) => (one == other).then_some(true),
         _ => Some(false),
     }
+}
+
+/// Whether a value agrees with one of several; `None` if it contradicts all of them.
+fn agree_with_any<T: PartialEq + Copy>(
+    one: Option<T>,
+    others: impl Iterator<Item = Option<T>>,
+) -> Option<bool> {
+    let found: Vec<_> = others.map(|other| agree(one, other)).collect();
+    if found.contains(&Some(true)) {
+        return Some(true);
+    }
+    (found.is_empty() || found.contains(&Some(false))).then_some(false)
 }
 
 /// How far the exchange had come at an end of this kind.

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::correlate::assign::{assign, Decision, Edge, Place};
 use crate::correlate::crowd;
-use crate::correlate::events::{stream_request, Events};
+use crate::correlate::events::{stream_requests, Events};
 use crate::correlate::evidence::{Criterion, Evidence};
 use crate::correlate::fit::{ends, fits, fits_end, End, Ends, Fit};
 use crate::correlate::order;
@@ -192,7 +192,8 @@ impl Matcher {
         let mut near = Vec::new();
         for end in End::all(stream) {
             let (from, to) = (end.time.plus(-self.window - SECOND), end.time.plus(self.window));
-            let entries = store.between(stream_request(stream), from, to);
+            let requests = stream_requests(stream).into_iter();
+            let entries = requests.flat_map(|request| store.between(request, from, to));
             let fitting =
                 entries.filter(|&entry| fits_end(&store.kept()[entry as usize].traits, &end));
             near.extend(fitting.take(limits::NEIGHBOURS + 1));

@@ -111,6 +111,19 @@ pub fn request_hash(request: &[u8]) -> u64 {
     hasher.finish()
 }
 
+/// Method and URI of a request as an upstream saw it, as far as an entry tells. A gateway has no
+/// URI of its own: servers tell it the client's, as REQUEST_URI.
+fn passed_on<'a>(
+    (upstream, line): (Upstream<'a>, RequestLine<'a>),
+) -> Option<(&'a [u8], &'a [u8])> {
+    let is_gateway = matches!(upstream.scheme, b"fastcgi" | b"uwsgi" | b"suwsgi" | b"scgi");
+    let uri = match upstream.uri {
+        b"" if is_gateway && line.target.starts_with(b"/") => line.target,
+        uri => uri,
+    };
+    (!uri.is_empty()).then_some((line.method, uri))
+}
+
 impl Store {
     /// Sets the zone of the entries' times.
     pub fn set_zone(&mut self, zone: Zone) {
@@ -133,7 +146,7 @@ impl Store {
         let LineRef { number, raw, entry, end } = line;
         let upstream = entry.upstream.and_then(Upstream::parse);
         let request = entry.request.and_then(RequestLine::parse);
-        let passed = upstream.zip(request).filter(|(upstream, _)| !upstream.uri.is_empty());
+        let passed = upstream.zip(request).and_then(passed_on);
         // A part that the line's end cuts can't be compared as a whole; it is the last one.
         let cut_request = entry.truncated && entry.upstream.is_none() && entry.host.is_none();
         let cut_upstream = entry.truncated && entry.host.is_none();
@@ -159,7 +172,7 @@ impl Store {
                 .map(|line| request_hash(&[line.method, b" ", line.target].concat())),
             passed: passed
                 .filter(|_| !cut_upstream)
-                .map(|(up, line)| request_hash(&[line.method, b" ", up.uri].concat())),
+                .map(|(method, uri)| request_hash(&[method, b" ", uri].concat())),
             host: entry.host.filter(|_| !entry.truncated).map(host_hash),
         };
         self.kept.push(Kept {

@@ -112,7 +112,13 @@ fn moment(verdict: &Verdict<'_>, stage: Phase) -> String {
     let idle = verdict.closing().and_then(|closing| closing.idle).map(duration);
     match (stage, idle) {
         (Phase::Handshake, _) => "in the handshake".to_owned(),
-        (Phase::TlsHandshake, _) => "during the TLS handshake".to_owned(),
+        (Phase::TlsHandshake, _) => match verdict.stream().tls_refusal() {
+            Some(alert) => {
+                let by = name(verdict, alert.by);
+                format!("in the TLS handshake, after the {by}'s alert: {}", alert.words())
+            }
+            None => "during the TLS handshake".to_owned(),
+        },
         (Phase::BeforeRequest, _) => match verdict.closing() {
             Some(closing) => {
                 let after = duration(closing.at.time.since(verdict.opened()));
@@ -146,6 +152,7 @@ fn during_response(verdict: &Verdict<'_>, request: &str) -> String {
     let ends_by = verdict.exchange().map(|exchange| exchange.ends_by);
     let short = match (ends_by, verdict.response_missing()) {
         (Some(EndsBy::LastChunk), _) => ", before its last chunk".to_owned(),
+        (Some(EndsBy::LastRecord), _) => ", before its last record".to_owned(),
         (_, Some(missing)) => format!(", {missing} bytes short"),
         _ => String::new(),
     };
@@ -157,6 +164,9 @@ fn after_response(verdict: &Verdict<'_>, request: &str, idle: Option<String>) ->
     let Some(exchange) = verdict.exchange() else {
         return format!("{after} the last data of the server");
     };
+    if let Some(given_up) = exchange.given_up {
+        return format!("{after} the {} gave up {request}", name(verdict, given_up.by));
+    }
     if exchange.answered != Progress::Complete {
         // What was complete by then is the response before it.
         return format!("{after} the last complete response, before {request}");

@@ -107,6 +107,9 @@ impl<'a> Verdict<'a> {
 
     fn severity_by_phase(&self) -> Severity {
         let transaction = self.transaction();
+        if self.stream.tls_refusal().is_some() && transaction == Transaction::None {
+            return Severity::Warning;
+        }
         let Some(resets) = self.stream.effective_resets() else {
             return match transaction {
                 Transaction::Failed => Severity::Failure,
@@ -181,6 +184,7 @@ impl<'a> Verdict<'a> {
     pub fn transaction(&self) -> Transaction {
         let Some(exchange) = self.exchange() else { return self.transaction_unseen() };
         match exchange.answered {
+            _ if exchange.given_up.is_some() => Transaction::Failed,
             Progress::Complete if self.stream.is_acked(exchange) => Transaction::Completed,
             // The client's own RST leaves no doubt that it did not take the rest.
             Progress::Complete if self.ended_by_reset_of(Side::Client) => {

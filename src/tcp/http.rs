@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Progress of HTTP/1.x on a connection, byte by byte.
+//! Progress of HTTP/1.x on a connection, byte by byte, and of uwsgi and SCGI, whose requests are
+//! worded otherwise.
 //!
 //! Only the framing is followed: where a message begins, how long its head and body are, and
 //! which response belongs to which request (RFC 9112). Bodies are counted, never kept. The
@@ -15,7 +16,9 @@ use memchr::memmem;
 use serde::{Deserialize, Serialize};
 
 use crate::limits;
+use crate::tcp::gateway::{self, Asked};
 use crate::tcp::half::Piece;
+use crate::tcp::stream::Side;
 
 /// How far a message has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,12 +61,36 @@ pub struct Exchange {
     asked_before: Option<i64>,
     /// Only the head of a response to an unseen request, which may be all of it (HEAD).
     pub may_be_whole: bool,
+    /// Identifier of its HTTP/2 stream; 0 in HTTP/1.x.
+    pub stream: u32,
+    /// It was given up, and the connection goes on, as only HTTP/2 can.
+    pub given_up: Option<GivenUp>,
+    /// Bytes of an HTTP/2 response that its Content-Length promises and that are still to come.
+    pub(crate) promised: Option<i64>,
+    /// A response of HTTP/2 that has no body, whatever its Content-Length says.
+    pub(crate) bodiless: bool,
+}
+
+/// How an exchange was given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GivenUp {
+    /// Who did.
+    pub by: Side,
+    /// The error code of its RST_STREAM; `None` if it ended its part before what it promised.
+    pub code: Option<u32>,
+    /// The frame of the capture that told it.
+    pub frame: u32,
 }
 
 impl Exchange {
     /// One whose request has begun.
     pub fn begun() -> Exchange {
         Exchange { sent: Progress::Begun, ..Exchange::default() }
+    }
+
+    /// One of HTTP/2, of which nothing has been seen so far.
+    pub fn of_stream(stream: u32) -> Exchange {
+        Exchange { stream, ..Exchange::default() }
     }
 }
 
@@ -75,6 +102,8 @@ pub enum EndsBy {
     Length,
     /// A last, empty chunk.
     LastChunk,
+    /// FastCGI's last record.
+    LastRecord,
     /// The server's FIN.
     Close,
 }
@@ -88,9 +117,64 @@ enum Kind {
     Other,
 }
 
+impl Kind {
+    fn of(method: &str) -> Kind {
+        match method {
+            "HEAD" => Kind::Head,
+            "CONNECT" => Kind::Connect,
+            _ => Kind::Other,
+        }
+    }
+}
+
+/// How messages are worded. What a gateway is asked in has one exchange on a connection, and its
+/// answer is one of HTTP/1.x or CGI.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Dialect {
+    /// HTTP/1.x
+    #[default]
+    Http,
+    /// The uwsgi protocol.
+    Uwsgi,
+    /// The Simple Common Gateway Interface.
+    Scgi,
+}
+
+impl Dialect {
+    /// Whether messages can be told apart wherever one begins, and follow each other.
+    fn goes_on(self) -> bool {
+        self == Dialect::Http
+    }
+
+    /// Where a request's head ends, if it does so behind `from`.
+    fn request_head_end(self, bytes: &[u8], from: usize) -> Option<usize> {
+        match self {
+            Dialect::Http => find_head_end(bytes, from),
+            Dialect::Uwsgi => gateway::uwsgi_end(bytes),
+            Dialect::Scgi => gateway::scgi_end(bytes),
+        }
+    }
+
+    fn parse_request(self, head: &[u8]) -> Option<RequestHead> {
+        match self {
+            Dialect::Http => parse_request(head),
+            Dialect::Uwsgi => asked_for(gateway::uwsgi_request(head)?),
+            Dialect::Scgi => asked_for(gateway::scgi_request(head)?),
+        }
+    }
+
+    fn parse_response(self, head: &[u8]) -> Option<ResponseHead> {
+        match self {
+            Dialect::Http => parse_response(head),
+            Dialect::Uwsgi | Dialect::Scgi => parse_answer(head),
+        }
+    }
+}
+
 /// The HTTP/1.x conversation of one connection.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Http {
+    dialect: Dialect,
     requests: Reader,
     responses: Reader,
     /// Exchanges without a complete response, oldest first.
@@ -168,6 +252,11 @@ enum Framing {
 }
 
 impl Http {
+    /// A conversation in this dialect.
+    pub fn speaking(dialect: Dialect) -> Http {
+        Http { dialect, ..Http::default() }
+    }
+
     /// A conversation that the capture joins in the middle: the first message that is
     /// recognized in each direction is where it starts.
     pub fn mid_stream() -> Http {
@@ -218,7 +307,8 @@ impl Http {
             return;
         }
         let end = at + bytes.len() as i64;
-        if matches!(self.requests.state, State::Lost) && starts_request(bytes) {
+        let goes_on = self.dialect.goes_on();
+        if matches!(self.requests.state, State::Lost) && goes_on && starts_request(bytes) {
             // What was open before the loss can't be told from what is open now, save what is
             // just being answered.
             self.open.retain(|exchange| exchange.answered == Progress::Begun);
@@ -232,17 +322,20 @@ impl Http {
                     if bytes.is_empty() {
                         return;
                     }
-                    match may_start_request(bytes) {
+                    let begins =
+                        if goes_on { may_start_request(bytes) } else { self.begun == 0 };
+                    match begins {
                         true => self.begin_request(end - bytes.len() as i64),
                         false => self.lose_requests(),
                     }
                 }
                 State::Head(head) => {
-                    let Some((whole, rest)) = take_head(head, bytes) else {
+                    let end_of = |head: &_, from| self.dialect.request_head_end(head, from);
+                    let Some((whole, rest)) = take_head(head, bytes, end_of) else {
                         if head.len() >= limits::HEAD {
                             return self.lose_requests();
                         }
-                        let ends_line = memchr::memchr(b'\n', bytes).is_some();
+                        let ends_line = goes_on && memchr::memchr(b'\n', bytes).is_some();
                         let line = if ends_line { request_line(head) } else { None };
                         return self.note_request(line);
                     };
@@ -328,10 +421,12 @@ impl Http {
     }
 
     fn end_request_head(&mut self, head: &[u8]) {
-        let Some(request) = parse_request(head) else { return self.lose_requests() };
+        let Some(request) = self.dialect.parse_request(head) else {
+            return self.lose_requests();
+        };
         if let Some(exchange) = self.requested() {
             exchange.kind = request.kind;
-            exchange.request = Some(request.text);
+            exchange.request = request.text;
             exchange.host = request.host;
             // Its response was taken for one to a request of the usual kind.
             exchange.may_be_whole &= exchange.kind != Kind::Other;
@@ -378,7 +473,8 @@ impl Http {
         if self.tunnel {
             return;
         }
-        if matches!(self.responses.state, State::Lost) && starts_response(bytes) {
+        let goes_on = self.dialect.goes_on();
+        if matches!(self.responses.state, State::Lost) && goes_on && starts_response(bytes) {
             // Of several open requests, the last is the one whose answer begins now.
             let keep = self.open.len().saturating_sub(1);
             self.open.drain(..keep);
@@ -393,14 +489,17 @@ impl Http {
                     if bytes.is_empty() {
                         return;
                     }
-                    match may_start_response(bytes) {
+                    let begins =
+                        if goes_on { may_start_response(bytes) } else { self.completed == 0 };
+                    match begins {
                         true => self.begin_response(at + (before - bytes.len()) as i64),
                         false => self.lose_responses(),
                     }
                 }
                 State::Head(head) => {
-                    let Some((head, rest)) = take_head(head, bytes) else {
-                        if head.len() >= limits::HEAD || !may_start_response(head) {
+                    let Some((head, rest)) = take_head(head, bytes, find_head_end) else {
+                        let is_none = goes_on && !may_start_response(head);
+                        if head.len() >= limits::HEAD || is_none {
                             self.lose_responses();
                         }
                         return;
@@ -480,7 +579,8 @@ impl Http {
     }
 
     fn end_response_head(&mut self, at: i64, head: &[u8]) {
-        let (Some(response), Some(exchange)) = (parse_response(head), self.open.front_mut())
+        let (Some(response), Some(exchange)) =
+            (self.dialect.parse_response(head), self.open.front_mut())
         else {
             return self.lose_responses();
         };
@@ -608,9 +708,13 @@ fn skip_line_ends(bytes: &[u8]) -> &[u8] {
 
 /// The whole head, and what is behind it, once its empty line is there. Until then the bytes
 /// are added to `head`; a head that comes in one piece is not copied.
-fn take_head<'a>(head: &mut Vec<u8>, bytes: &'a [u8]) -> Option<(Cow<'a, [u8]>, &'a [u8])> {
+fn take_head<'a>(
+    head: &mut Vec<u8>,
+    bytes: &'a [u8],
+    end_of: impl Fn(&[u8], usize) -> Option<usize>,
+) -> Option<(Cow<'a, [u8]>, &'a [u8])> {
     if head.is_empty() {
-        if let Some(end) = find_head_end(bytes) {
+        if let Some(end) = end_of(bytes, 0) {
             return Some((Cow::Borrowed(&bytes[..end]), &bytes[end..]));
         }
     }
@@ -619,19 +723,27 @@ fn take_head<'a>(head: &mut Vec<u8>, bytes: &'a [u8]) -> Option<(Cow<'a, [u8]>, 
     head.extend_from_slice(&bytes[..bytes.len().min(room)]);
     // The empty line can straddle the old bytes and the new by three.
     let from = old.saturating_sub(3);
-    let end = from + find_head_end(&head[from..])?;
+    let end = end_of(head, from)?;
     let mut whole = std::mem::take(head);
     whole.truncate(end);
     Some((Cow::Owned(whole), &bytes[end.saturating_sub(old)..]))
 }
 
-/// Where the empty line that ends a head ends.
-fn find_head_end(bytes: &[u8]) -> Option<usize> {
-    memchr::memchr_iter(b'\n', bytes).find_map(|line_end| match &bytes[line_end + 1..] {
-        [b'\n', ..] => Some(line_end + 2),
-        [b'\r', b'\n', ..] => Some(line_end + 3),
-        _ => None,
+/// Where the empty line that ends a head ends, if it begins at or behind `from`.
+fn find_head_end(bytes: &[u8], from: usize) -> Option<usize> {
+    memchr::memchr_iter(b'\n', &bytes[from..]).find_map(|line_end| {
+        let behind = from + line_end + 1;
+        match &bytes[behind..] {
+            [b'\n', ..] => Some(behind + 1),
+            [b'\r', b'\n', ..] => Some(behind + 2),
+            _ => None,
+        }
     })
+}
+
+/// The head of an answer of CGI, once its empty line is there; until then `head` has its bytes.
+pub fn take_answer_head<'a>(head: &mut Vec<u8>, bytes: &'a [u8]) -> Option<Cow<'a, [u8]>> {
+    take_head(head, bytes, find_head_end).map(|(head, _)| head)
 }
 
 fn take_length<'a>(left: &mut u64, bytes: &'a [u8]) -> &'a [u8] {
@@ -702,7 +814,7 @@ fn least_to_come(chunk: &Chunk) -> i64 {
 
 struct RequestHead {
     kind: Kind,
-    text: Box<str>,
+    text: Option<Box<str>>,
     host: Option<u64>,
     framing: Framing,
 }
@@ -733,12 +845,8 @@ fn parse_request(head: &[u8]) -> Option<RequestHead> {
     let (method, target) = (request.method?, request.path?);
     let framing = framing(request.headers)?;
     Some(RequestHead {
-        kind: match method {
-            "HEAD" => Kind::Head,
-            "CONNECT" => Kind::Connect,
-            _ => Kind::Other,
-        },
-        text: kept(&format!("{method} {target}")),
+        kind: Kind::of(method),
+        text: Some(kept(&format!("{method} {target}"))),
         host: header(request.headers, "host").map(host_hash),
         framing,
     })
@@ -749,6 +857,46 @@ fn parse_response(head: &[u8]) -> Option<ResponseHead> {
     let mut response = httparse::Response::new(&mut []);
     parser().parse_response_with_uninit_headers(&mut response, head, &mut headers).ok()?;
     Some(ResponseHead { status: response.code?, framing: framing(response.headers)? })
+}
+
+/// A request whose head is variables.
+fn asked_for(asked: Asked<'_>) -> Option<RequestHead> {
+    Some(RequestHead {
+        kind: asked.method.map(Kind::of).unwrap_or_default(),
+        text: asked.text().map(|text| kept(&text)),
+        host: asked.host,
+        framing: Framing::Length(asked.length()?),
+    })
+}
+
+/// The head of what a gateway answers: that of a response, or of CGI (RFC 3875, section 6).
+fn parse_answer(head: &[u8]) -> Option<ResponseHead> {
+    if starts_response(head) {
+        return parse_response(head);
+    }
+    let mut headers = [httparse::EMPTY_HEADER; limits::HEADERS];
+    let httparse::Status::Complete((_, headers)) =
+        httparse::parse_headers(head, &mut headers).ok()?
+    else {
+        return None;
+    };
+    let status = match header(headers, "status") {
+        Some(status) => std::str::from_utf8(status.get(..3)?).ok()?.parse().ok()?,
+        // What servers make of a head without one.
+        None if header(headers, "location").is_some() => 302,
+        None => 200,
+    };
+    // Nobody reads chunks from a gateway.
+    let framing = match framing(headers)? {
+        Framing::Chunked => Framing::UntilClose,
+        framing => framing,
+    };
+    Some(ResponseHead { status, framing })
+}
+
+/// The status that a gateway's answer has by its head.
+pub fn cgi_status(head: &[u8]) -> Option<u16> {
+    parse_answer(head).map(|answer| answer.status)
 }
 
 fn header<'a>(headers: &[httparse::Header<'a>], name: &str) -> Option<&'a [u8]> {
@@ -763,7 +911,7 @@ fn request_line(head: &[u8]) -> Option<Box<str>> {
 }
 
 /// As much of a request as is kept.
-fn kept(text: &str) -> Box<str> {
+pub fn kept(text: &str) -> Box<str> {
     let end = (0..=limits::REQUEST.min(text.len())).rev().find(|&at| text.is_char_boundary(at));
     text[..end.unwrap_or(0)].into()
 }

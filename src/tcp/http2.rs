@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Progress of HTTP/2 on a connection, frame by frame (RFC 9113).
 //!
-//! Frame headers tell which streams are open and which side has ended its part of them. Header
-//! blocks are compressed with a state that is not kept here, so requests have no text and
-//! responses no status.
+//! Frame headers tell which streams are open and which side has ended its part of them; header
+//! blocks tell what is asked and answered, as long as none of them was lost. RST_STREAM ends an
+//! exchange and GOAWAY announces the end of the connection; neither is an end of it.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits;
 use crate::tcp::half::Piece;
-use crate::tcp::http::{Exchange, Progress};
+use crate::tcp::hpack::{Hpack, Name};
+use crate::tcp::http::{self, Exchange, GivenUp, Progress};
 use crate::tcp::stream::Side;
 
 /// What a client sends first.
@@ -25,8 +26,23 @@ const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PUSH_PROMISE: u8 = 5;
+const GOAWAY: u8 = 7;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+const PADDED: u8 = 8;
+const PRIORITY: u8 = 0x20;
+
+/// A side announced the end of the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GoAway {
+    /// The frame of the capture that brought it.
+    pub frame: u32,
+    /// The last stream of the other side that it has acted on, or still may.
+    pub last: u32,
+    /// Why (RFC 9113, section 7).
+    pub code: u32,
+}
 
 /// The HTTP/2 conversation of one connection.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -37,10 +53,16 @@ pub struct Http2 {
     open: BTreeMap<u32, Exchange>,
     /// The stream that was ended last.
     last: Option<Exchange>,
+    /// The highest identifier of a stream that was seen.
+    newest: u32,
     /// Requests that were begun.
     pub begun: u64,
     /// Responses that are complete.
     pub completed: u64,
+    /// The server's announcement of the end, the latest one.
+    pub goaway: Option<GoAway>,
+    /// The frame of the capture from which bytes are taken.
+    pub frame: u32,
 }
 
 /// The frames of one side.
@@ -53,7 +75,138 @@ struct Frames {
     /// Bytes of the preface that have been seen.
     preface: usize,
     lost: bool,
+    /// Payload of the current frame, if it is of a kind that is read.
+    payload: Vec<u8>,
+    /// A part of the payload, or of the block, is missing or beyond the bound.
+    incomplete: bool,
+    /// The header block so far, which CONTINUATION frames go on with.
+    block: Vec<u8>,
+    /// The frame that began the block: its type, flags and stream.
+    began: (u8, u8, u32),
+    headers: Hpack,
 }
+
+impl Frames {
+    /// Type, flags and stream of the current frame.
+    fn current(&self) -> (u8, u8, u32) {
+        let [_, _, _, kind, flags, a, b, c, d] = self.header;
+        (kind, flags, u32::from_be_bytes([a, b, c, d]) & 0x7fff_ffff)
+    }
+
+    /// Keeps payload that is read once all of it is there.
+    fn keep(&mut self, bytes: &[u8]) {
+        let wanted = match self.current().0 {
+            HEADERS | PUSH_PROMISE | CONTINUATION => limits::HEAD,
+            RST_STREAM | GOAWAY => 8,
+            _ => return,
+        };
+        let room = wanted.saturating_sub(self.payload.len() + self.block.len());
+        self.incomplete |= room < bytes.len() && wanted == limits::HEAD;
+        self.payload.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+
+    /// Adds the current frame to the block. Returns what began the block, once it is whole.
+    fn add_to_block(&mut self) -> Option<(u8, u8, u32)> {
+        let (kind, flags, stream) = self.current();
+        let part = std::mem::take(&mut self.payload);
+        if kind != CONTINUATION {
+            self.block.clear();
+            self.began = (kind, flags, stream);
+        }
+        match fragment(kind, flags, &part) {
+            Some(part) => self.block.extend_from_slice(part),
+            None => self.incomplete = true,
+        }
+        (flags & END_HEADERS != 0).then_some(self.began)
+    }
+
+    /// What the block says, if it and all before it can be read.
+    fn take_block(&mut self) -> Option<Head> {
+        let block = std::mem::take(&mut self.block);
+        if std::mem::take(&mut self.incomplete) {
+            self.headers.lose();
+        }
+        let mut head = Head::default();
+        self.headers.read(&block, |name, value| head.add(name, value)).then_some(head)
+    }
+}
+
+/// The part of a payload that belongs to the header block.
+fn fragment(kind: u8, flags: u8, payload: &[u8]) -> Option<&[u8]> {
+    if kind == CONTINUATION {
+        return Some(payload);
+    }
+    let (padding, rest) = match flags & PADDED != 0 {
+        true => payload.split_first().map(|(&padding, rest)| (usize::from(padding), rest))?,
+        false => (0, payload),
+    };
+    let before = match kind {
+        PUSH_PROMISE => 4,
+        _ if flags & PRIORITY != 0 => 5,
+        _ => 0,
+    };
+    rest.get(before..rest.len().checked_sub(padding)?)
+}
+
+/// What a header block says.
+#[derive(Debug, Default)]
+struct Head {
+    method: Option<Box<[u8]>>,
+    path: Option<Box<[u8]>>,
+    authority: Option<Box<[u8]>>,
+    status: Option<u16>,
+    length: Option<u64>,
+}
+
+impl Head {
+    fn add(&mut self, name: Name, value: &[u8]) {
+        match name {
+            Name::Method => self.method = Some(value.into()),
+            Name::Path => self.path = Some(value.into()),
+            Name::Authority => self.authority = Some(value.into()),
+            Name::Host if self.authority.is_none() => self.authority = Some(value.into()),
+            Name::Status => self.status = number(value).and_then(|n| n.try_into().ok()),
+            Name::ContentLength => self.length = number(value),
+            Name::Host | Name::Other => {}
+        }
+    }
+
+    /// `METHOD PATH`; a CONNECT names a host and port instead (RFC 9113, section 8.5).
+    fn request(&self) -> Option<Box<str>> {
+        let target = self.path.as_ref().or(self.authority.as_ref())?;
+        let text = [self.method.as_deref()?, target].join(&b' ');
+        Some(http::kept(std::str::from_utf8(&text).ok()?))
+    }
+}
+
+fn number(digits: &[u8]) -> Option<u64> {
+    let digits = std::str::from_utf8(digits).ok()?;
+    digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())?
+}
+
+/// The word of the standard for an error code.
+pub fn error(code: u32) -> &'static str {
+    const WORDS: [&str; 14] = [
+        "NO_ERROR",
+        "PROTOCOL_ERROR",
+        "INTERNAL_ERROR",
+        "FLOW_CONTROL_ERROR",
+        "SETTINGS_TIMEOUT",
+        "STREAM_CLOSED",
+        "FRAME_SIZE_ERROR",
+        "REFUSED_STREAM",
+        "CANCEL",
+        "COMPRESSION_ERROR",
+        "CONNECT_ERROR",
+        "ENHANCE_YOUR_CALM",
+        "INADEQUATE_SECURITY",
+        "HTTP_1_1_REQUIRED",
+    ];
+    WORDS.get(code as usize).copied().unwrap_or("an unknown error")
+}
+
+/// The server did not begin with the request.
+pub const REFUSED_STREAM: u32 = 7;
 
 /// Whether a server begins an HTTP/2 conversation with these bytes: its settings.
 pub fn is_settings(bytes: &[u8]) -> bool {
@@ -68,7 +221,10 @@ impl Http2 {
             Piece::Missing(count) => {
                 let frames = self.frames(side);
                 match frames.left.checked_sub(count).filter(|_| frames.header_len == HEADER) {
-                    Some(left) if left > 0 => frames.left = left,
+                    Some(left) if left > 0 => {
+                        frames.left = left;
+                        frames.incomplete |= is_block(frames.current().0);
+                    }
                     _ => frames.lost = true,
                 }
             }
@@ -76,10 +232,28 @@ impl Http2 {
     }
 
     /// The stream that decides how far the connection has come: of the open ones the one that
-    /// is furthest, else the one that was ended last.
+    /// is furthest, else the one that was ended last. Nobody can tell once frames are lost.
     pub fn exchange(&self) -> Option<&Exchange> {
+        if self.is_lost() {
+            return None;
+        }
         let furthest = self.open.values().max_by_key(|e| (rank(e.answered), rank(e.sent)));
         furthest.or(self.last.as_ref())
+    }
+
+    /// Every exchange that is open, and the one that was ended last.
+    pub fn exchanges(&self) -> impl Iterator<Item = &Exchange> {
+        self.open.values().chain(&self.last).filter(|_| !self.is_lost())
+    }
+
+    /// Whether the server did not, and will not, act on this request, by its own word.
+    pub fn is_unprocessed(&self, exchange: &Exchange) -> bool {
+        let refused = |given_up: GivenUp| {
+            given_up.by == Side::Server && given_up.code == Some(REFUSED_STREAM)
+        };
+        exchange.given_up.is_some_and(refused)
+            || exchange.answered == Progress::None
+                && self.goaway.is_some_and(|goaway| exchange.stream > goaway.last)
     }
 
     /// Whether the frames of a side can't be told apart any more.
@@ -111,13 +285,15 @@ impl Http2 {
                 if to == HEADER {
                     let [high, middle, low, ..] = frames.header;
                     frames.left = u64::from(u32::from_be_bytes([0, high, middle, low]));
-                    self.begin_frame(side, at);
+                    frames.payload.clear();
+                    self.begin_frame(side, at + taken as i64);
                 }
                 taken
             } else {
-                let taken = frames.left.min(bytes.len() as u64);
-                frames.left -= taken;
-                taken as usize
+                let taken = frames.left.min(bytes.len() as u64) as usize;
+                frames.left -= taken as u64;
+                frames.keep(&bytes[..taken]);
+                taken
             };
             (at, bytes) = (at + taken as i64, &bytes[taken..]);
             let frames = self.frames(side);
@@ -128,51 +304,160 @@ impl Http2 {
         }
     }
 
-    /// Type, flags and stream of a side's current frame.
-    fn current(&mut self, side: Side) -> (u8, u8, u32) {
-        let [_, _, _, kind, flags, a, b, c, d] = self.frames(side).header;
-        (kind, flags, u32::from_be_bytes([a, b, c, d]) & 0x7fff_ffff)
-    }
-
+    /// A frame whose payload starts at this position has begun.
     fn begin_frame(&mut self, side: Side, at: i64) {
-        let (kind, _, stream) = self.current(side);
+        let frames = self.frames(side);
+        let (kind, flags, stream) = frames.current();
+        let payload = frames.left;
         if kind > CONTINUATION.max(PUSH_PROMISE) + 7 {
             // No type in use has such a number: these are no frames.
-            self.frames(side).lost = true;
-        } else if stream == 0 || !matches!(kind, DATA | HEADERS) {
+            frames.lost = true;
+            return;
+        }
+        if stream == 0 || !matches!(kind, DATA | HEADERS | RST_STREAM) {
             // Settings, pings and windows are no part of any exchange.
-        } else if side == Side::Client && kind == HEADERS && !self.open.contains_key(&stream) {
-            self.begun += 1;
-            if self.open.len() < limits::PIPELINED {
-                self.open.insert(stream, Exchange::begun());
+            return;
+        }
+        self.open_if_new(stream);
+        if side == Side::Client && kind == HEADERS {
+            if let Some(exchange) = self.stream(stream).filter(|e| e.sent == Progress::None) {
+                exchange.sent = Progress::Begun;
+                exchange.request_start = at - HEADER as i64;
+                self.begun += 1;
             }
-        } else if let Some(exchange) =
-            self.open.get_mut(&stream).filter(|_| side == Side::Server)
-        {
-            if exchange.answered == Progress::None {
-                exchange.answered = Progress::Begun;
-                exchange.response_start = at;
-            }
+        }
+        if side == Side::Client || kind == RST_STREAM {
+            return;
+        }
+        let Some(exchange) = self.open.get_mut(&stream) else { return };
+        if exchange.answered == Progress::None {
+            exchange.response_start = at - HEADER as i64;
+        }
+        exchange.answered = Progress::Begun;
+        if kind == DATA {
+            // Padding counts for the frame and not for the response.
+            let promised = exchange.promised.filter(|_| flags & PADDED == 0);
+            exchange.promised = promised.map(|left| left.saturating_sub_unsigned(payload));
+            exchange.response_end = promised.map(|left| at.saturating_add(left.max(0)));
         }
     }
 
+    /// A client opens its streams in the order of their identifiers, which are odd. A capture
+    /// can bring the answer first.
+    fn open_if_new(&mut self, stream: u32) {
+        if stream % 2 == 1 && stream > self.newest && self.open.len() < limits::PIPELINED {
+            self.newest = stream;
+            self.open.insert(stream, Exchange::of_stream(stream));
+        }
+    }
+
+    /// A stream that is open, or that was ended last.
+    fn stream(&mut self, stream: u32) -> Option<&mut Exchange> {
+        let last = self.last.as_mut().filter(|last| last.stream == stream);
+        self.open.get_mut(&stream).or(last)
+    }
+
     fn end_frame(&mut self, side: Side, at: i64) {
-        let (kind, flags, stream) = self.current(side);
-        let ends = matches!(kind, DATA | HEADERS) && flags & END_STREAM != 0;
-        let Some(exchange) = self.open.get_mut(&stream) else { return };
-        match side {
-            // A stream that is given up has no response, and the connection goes on.
-            _ if kind == RST_STREAM => drop(self.open.remove(&stream)),
-            Side::Client if ends => exchange.sent = Progress::Complete,
-            Side::Server if ends => {
-                exchange.answered = Progress::Complete;
-                exchange.response_end = Some(at);
-                self.completed += 1;
-                self.last = self.open.remove(&stream);
+        let (kind, flags, stream) = self.frames(side).current();
+        match kind {
+            DATA if flags & END_STREAM != 0 => self.end_of(side, stream, at),
+            RST_STREAM => self.give_up(side, stream),
+            GOAWAY => self.announce_end(side),
+            kind if is_block(kind) => {
+                let frames = self.frames(side);
+                let Some((kind, flags, stream)) = frames.add_to_block() else { return };
+                let head = frames.take_block();
+                if kind == HEADERS {
+                    self.head(side, stream, head, at);
+                    if flags & END_STREAM != 0 {
+                        self.end_of(side, stream, at);
+                    }
+                }
             }
             _ => {}
         }
     }
+
+    /// A head, or trailers, ended at this position; `None` if what they say can't be read.
+    fn head(&mut self, side: Side, stream: u32, head: Option<Head>, at: i64) {
+        let Some(exchange) = self.stream(stream) else { return };
+        match (side, head) {
+            (Side::Client, Some(head)) if exchange.request.is_none() => {
+                exchange.request = head.request();
+                exchange.host = head.authority.as_deref().map(http::host_hash);
+                exchange.bodiless |= head.method.as_deref() == Some(b"HEAD");
+            }
+            (Side::Server, Some(head)) if exchange.status.is_none() => match head.status {
+                // An interim response: the final one has not begun.
+                Some(100..=199) => exchange.answered = Progress::None,
+                status => {
+                    exchange.status = status;
+                    exchange.bodiless |= matches!(status, Some(204 | 304));
+                    let length = head.length.filter(|_| !exchange.bodiless);
+                    exchange.promised = length.and_then(|length| length.try_into().ok());
+                    exchange.response_end =
+                        exchange.promised.map(|length| at.saturating_add(length));
+                }
+            },
+            // It may have been an interim response, unless data follows.
+            (Side::Server, None) if exchange.status.is_none() => {
+                exchange.answered = Progress::Lost;
+            }
+            _ => {}
+        }
+    }
+
+    /// A side has said all that it says on a stream.
+    fn end_of(&mut self, side: Side, stream: u32, at: i64) {
+        let frame = self.frame;
+        if side == Side::Client {
+            if let Some(exchange) = self.stream(stream) {
+                exchange.sent = Progress::Complete;
+            }
+            return;
+        }
+        let Some(mut exchange) = self.open.remove(&stream) else { return };
+        let short = !exchange.bodiless && exchange.promised.is_some_and(|left| left > 0);
+        if short && exchange.request.is_none() {
+            // It may have been a HEAD, which the length does not hold for.
+            exchange.answered = Progress::Lost;
+        } else if short {
+            exchange.given_up = Some(GivenUp { by: Side::Server, code: None, frame });
+        } else {
+            exchange.answered = Progress::Complete;
+            exchange.response_end = Some(at);
+            self.completed += 1;
+        }
+        self.last = Some(exchange);
+    }
+
+    /// A side gave a stream up. The connection goes on.
+    fn give_up(&mut self, side: Side, stream: u32) {
+        let frame = self.frame;
+        let code = match *self.frames(side).payload {
+            [a, b, c, d, ..] => Some(u32::from_be_bytes([a, b, c, d])),
+            _ => None,
+        };
+        let Some(mut exchange) = self.open.remove(&stream) else { return };
+        exchange.given_up = Some(GivenUp { by: side, code, frame });
+        self.last = Some(exchange);
+    }
+
+    fn announce_end(&mut self, side: Side) {
+        let frame = self.frame;
+        if let [a, b, c, d, e, f, g, h] = *self.frames(side).payload {
+            let last = u32::from_be_bytes([a, b, c, d]) & 0x7fff_ffff;
+            let code = u32::from_be_bytes([e, f, g, h]);
+            if side == Side::Server {
+                self.goaway = Some(GoAway { frame, last, code });
+            }
+        }
+    }
+}
+
+/// Whether frames of this type carry a header block.
+fn is_block(kind: u8) -> bool {
+    matches!(kind, HEADERS | PUSH_PROMISE | CONTINUATION)
 }
 
 fn rank(progress: Progress) -> u8 {
@@ -185,19 +470,30 @@ fn rank(progress: Progress) -> u8 {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use Side::{Client, Server};
 
-    fn frame(kind: u8, flags: u8, stream: u32, payload: usize) -> Vec<u8> {
-        let mut frame = (payload as u32).to_be_bytes()[1..].to_vec();
+    const GET: &[u8] = &[0x82, 0x84];
+    const HEAD: &[u8] = b"\x02\x04HEAD\x84";
+    const OK: &[u8] = &[0x88];
+    /// Status 200 and a length of 10.
+    const OK_10: &[u8] = b"\x88\x0f\x0d\x0210";
+    const CONTINUE: &[u8] = b"\x08\x03100";
+
+    type Frame<'a> = (Side, u8, u8, u32, &'a [u8]);
+
+    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
         frame.extend([kind, flags]);
         frame.extend(stream.to_be_bytes());
-        frame.resize(HEADER + payload, 0);
+        frame.extend(payload);
         frame
     }
 
     /// Plays frames `(side, type, flags, stream, payload)` in pieces of three bytes.
-    fn play(frames: &[(Side, u8, u8, u32, usize)]) -> Http2 {
+    fn play(frames: &[Frame<'_>]) -> Http2 {
         let mut http = Http2::default();
         let mut at = [0, 0];
         let mut send = |http: &mut Http2, side: Side, bytes: &[u8]| {
@@ -206,7 +502,7 @@ mod tests {
                 at[side as usize] += piece.len() as i64;
             }
         };
-        send(&mut http, Side::Client, PREFACE);
+        send(&mut http, Client, PREFACE);
         for &(side, kind, flags, stream, payload) in frames {
             send(&mut http, side, &frame(kind, flags, stream, payload));
         }
@@ -214,56 +510,132 @@ mod tests {
     }
 
     fn told(http: &Http2) -> String {
-        let exchange = http.exchange().map(|e| format!(" {:?}/{:?}", e.sent, e.answered));
+        let exchange = http.exchange().map(|e| {
+            let request = e.request.as_deref().unwrap_or("?");
+            let status = e.status.map(|status| format!(" {status}")).unwrap_or_default();
+            format!(" {:?}/{:?} {request}{status}", e.sent, e.answered)
+        });
         format!("{}/{}{}", http.begun, http.completed, exchange.unwrap_or_default())
     }
 
     #[test]
     fn streams_go_through_request_and_response() {
-        use Side::{Client, Server};
-        let mut frames =
-            vec![(Client, 4, 0, 0, 18), (Server, 4, 0, 0, 6), (Client, 4, 1, 0, 0)];
+        let mut frames: Vec<Frame<'_>> = vec![
+            (Client, 4, 0, 0, &[0; 18]),
+            (Server, 4, 0, 0, &[0; 6]),
+            (Client, 4, 1, 0, b""),
+        ];
         assert_eq!(told(&play(&frames)), "0/0");
-        frames.push((Client, HEADERS, 4, 1, 40));
-        assert_eq!(told(&play(&frames)), "1/0 Begun/None");
-        frames.push((Client, DATA, END_STREAM, 1, 10));
-        assert_eq!(told(&play(&frames)), "1/0 Complete/None");
-        frames.push((Server, HEADERS, 4, 1, 40));
-        assert_eq!(told(&play(&frames)), "1/0 Complete/Begun");
-        frames.push((Server, DATA, END_STREAM, 1, 500));
+        frames.push((Client, HEADERS, END_HEADERS, 1, GET));
+        assert_eq!(told(&play(&frames)), "1/0 Begun/None GET /");
+        frames.push((Client, DATA, END_STREAM, 1, &[0; 10]));
+        assert_eq!(told(&play(&frames)), "1/0 Complete/None GET /");
+        frames.push((Server, HEADERS, END_HEADERS, 1, CONTINUE));
+        assert_eq!(told(&play(&frames)), "1/0 Complete/None GET /");
+        frames.push((Server, HEADERS, END_HEADERS, 1, OK));
+        assert_eq!(told(&play(&frames)), "1/0 Complete/Begun GET / 200");
+        frames.push((Server, DATA, END_STREAM, 1, &[0; 500]));
         let http = play(&frames);
-        assert_eq!(told(&http), "1/1 Complete/Complete");
-        assert_eq!(http.exchange().and_then(|e| e.response_end), Some(15 + 49 + 509));
+        assert_eq!(told(&http), "1/1 Complete/Complete GET / 200");
+        assert_eq!(http.exchange().and_then(|e| e.response_end), Some(15 + 14 + 10 + 509));
     }
 
     #[test]
     fn of_several_open_streams_the_furthest_decides() {
-        use Side::{Client, Server};
-        let frames = [
-            (Client, HEADERS, 5, 1, 40),
-            (Client, HEADERS, 4, 3, 40),
-            (Server, HEADERS, 4, 1, 9),
-            (Client, RST_STREAM, 0, 3, 4),
+        let frames: [Frame<'_>; 4] = [
+            (Client, HEADERS, END_HEADERS | END_STREAM, 1, GET),
+            (Client, HEADERS, END_HEADERS, 3, b"\x83\x84"),
+            (Server, HEADERS, END_HEADERS, 1, OK),
+            (Client, RST_STREAM, 0, 3, &[0, 0, 0, 8]),
         ];
-        assert_eq!(told(&play(&frames)), "2/0 Complete/Begun");
+        assert_eq!(told(&play(&frames)), "2/0 Complete/Begun GET / 200");
     }
 
     #[test]
     fn a_stream_that_is_given_up_does_not_end_the_connection() {
-        let frames = [(Side::Client, HEADERS, 5, 1, 40), (Side::Client, RST_STREAM, 0, 1, 4)];
+        let request = (Client, HEADERS, END_HEADERS | END_STREAM, 1, GET);
+        let http = play(&[request, (Client, RST_STREAM, 0, 1, &[0, 0, 0, 8])]);
+        assert_eq!(told(&http), "1/0 Complete/None GET /");
+        let given_up = http.exchange().and_then(|e| e.given_up);
+        assert_eq!(given_up, Some(GivenUp { by: Client, code: Some(8), frame: 0 }));
+        assert!(!http.is_lost() && !http.is_unprocessed(http.exchange().unwrap()));
+        let http = play(&[request, (Server, RST_STREAM, 0, 1, &[0, 0, 0, 7])]);
+        assert!(http.is_unprocessed(http.exchange().unwrap()));
+    }
+
+    #[test]
+    fn requests_behind_the_last_one_of_a_goaway_are_not_begun_with() {
+        let frames: [Frame<'_>; 3] = [
+            (Client, HEADERS, END_HEADERS | END_STREAM, 1, GET),
+            (Server, GOAWAY, 0, 0, &[0, 0, 0, 1, 0, 0, 0, 0, b'b', b'y', b'e']),
+            (Client, HEADERS, END_HEADERS | END_STREAM, 3, GET),
+        ];
         let http = play(&frames);
-        assert_eq!(told(&http), "1/0");
+        assert_eq!(http.goaway, Some(GoAway { frame: 0, last: 1, code: 0 }));
+        let unprocessed = |stream| http.is_unprocessed(&http.open[&stream]);
+        assert!(!unprocessed(1) && unprocessed(3));
+    }
+
+    #[test]
+    fn blocks_are_padded_prioritized_and_continued() {
+        let padded: &[u8] = &[3, 0, 0, 0, 0, 7, 0x82, 0, 0, 0];
+        let frames: [Frame<'_>; 3] = [
+            (Client, HEADERS, PADDED | PRIORITY | END_STREAM, 1, padded),
+            (Client, CONTINUATION, 0, 1, b"\x44"),
+            (Client, CONTINUATION, END_HEADERS, 1, b"\x02/a"),
+        ];
+        assert_eq!(told(&play(&frames[..2])), "1/0 Begun/None ?");
+        assert_eq!(told(&play(&frames)), "1/0 Complete/None GET /a");
+        let pushed: [Frame<'_>; 2] = [
+            (Server, PUSH_PROMISE, END_HEADERS, 1, b"\0\0\0\x02\x48\x03404"),
+            (Server, HEADERS, END_HEADERS, 1, &[0xbe]),
+        ];
+        let http = play(&[&frames[..], &pushed[..]].concat());
+        assert_eq!(told(&http), "1/0 Complete/Begun GET /a 404");
+    }
+
+    #[test]
+    fn a_block_that_is_lost_takes_the_text_of_later_ones_along() {
+        let mut http = play(&[]);
+        let first = frame(HEADERS, END_HEADERS | END_STREAM, 1, b"\x82\x44\x02/a");
+        let second = frame(HEADERS, END_HEADERS | END_STREAM, 3, &[0x82, 0xbe]);
+        http.take(Client, 24, Piece::Data(&first[..11]));
+        http.take(Client, 35, Piece::Missing(2));
+        http.take(Client, 37, Piece::Data(&first[13..]));
+        http.take(Client, 38, Piece::Data(&second));
+        assert_eq!(told(&http), "2/0 Complete/None ?");
         assert!(!http.is_lost());
+        http.take(Server, 0, Piece::Data(&frame(HEADERS, END_HEADERS, 3, &[0xff])));
+        assert_eq!(told(&http), "2/0 Complete/Lost ?", "it may have been an interim one");
+        http.take(Server, 10, Piece::Data(&frame(DATA, 0, 3, b"x")));
+        assert_eq!(told(&http), "2/0 Complete/Begun ?");
+    }
+
+    #[test]
+    fn a_response_that_ends_before_its_length_is_not_complete() {
+        let ended = |request, length| {
+            let body = vec![0; length];
+            let frames: [Frame<'_>; 3] = [
+                (Client, HEADERS, END_HEADERS | END_STREAM, 1, request),
+                (Server, HEADERS, END_HEADERS, 1, OK_10),
+                (Server, DATA, END_STREAM, 1, &body),
+            ];
+            let http = play(&frames);
+            (http.completed, http.exchange().and_then(|e| e.given_up).map(|g| g.by))
+        };
+        assert_eq!(ended(GET, 10), (1, None));
+        assert_eq!(ended(GET, 9), (0, Some(Server)));
+        assert_eq!(ended(HEAD, 0), (1, None));
     }
 
     #[test]
     fn missing_bytes_inside_a_payload_are_passed_over() {
         let mut http = play(&[]);
-        let data = frame(DATA, 0, 1, 100);
-        http.take(Side::Server, 0, Piece::Data(&data[..20]));
-        http.take(Side::Server, 20, Piece::Missing(50));
+        let data = frame(DATA, 0, 1, &[0; 100]);
+        http.take(Server, 0, Piece::Data(&data[..20]));
+        http.take(Server, 20, Piece::Missing(50));
         assert!(!http.is_lost());
-        http.take(Side::Server, 70, Piece::Missing(50));
+        http.take(Server, 70, Piece::Missing(50));
         assert!(http.is_lost());
     }
 }

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! What happened on a TCP connection: segments in, phases and closings out.
 
+pub mod fastcgi;
+pub mod gateway;
 pub mod half;
+pub mod hpack;
 pub mod http;
 pub mod http2;
 pub mod phase;

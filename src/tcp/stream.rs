@@ -10,10 +10,11 @@ use serde::{Deserialize, Serialize};
 use crate::limits;
 use crate::tcp::half::{self, Half, Piece};
 use crate::tcp::http::{self, Exchange, Progress};
+use crate::tcp::http2::Http2;
 use crate::tcp::phase::Phase;
 use crate::tcp::segment::{Endpoint, Segment};
 use crate::tcp::talk::Talk;
-use crate::tcp::tls::{self, Bursts, Tls};
+use crate::tcp::tls::{self, Alert, Bursts, Tls};
 use crate::tcp::trace::{Place, ResetSigns, Trace};
 use crate::time::{CaptureTime, SECOND};
 
@@ -109,6 +110,9 @@ pub struct Closing {
     pub stage: Phase,
     /// Nanoseconds since the last segment that brought data, if any did.
     pub idle: Option<i64>,
+    /// Nanoseconds of silence before the last data, if nobody but the server broke it: before
+    /// what it says in farewell.
+    pub farewell_after: Option<i64>,
     /// What of either side's data had been seen by then, by [`Side`].
     seen: [i64; 2],
     /// What of either side's data the other had acknowledged by then.
@@ -224,6 +228,8 @@ pub struct Stream {
     /// When the handshake was complete, or the first segment was seen: the order in which
     /// a server accepts connections.
     pub opened: CaptureTime,
+    /// The frame that is being taken.
+    frame: u32,
     ends: [Endpoint; 2],
     halves: [Half; 2],
     /// Which side is the client is certain: there was a SYN, or a message.
@@ -238,6 +244,8 @@ pub struct Stream {
     app: App,
     last_data: Option<CaptureTime>,
     last_speaker: Option<Side>,
+    /// The last silence of a second or more, if only the server has spoken since.
+    pause: Option<i64>,
     burst: Option<Burst>,
     fins: [Option<Fin>; 2],
     /// FINs behind a RST, few of which there are.
@@ -278,6 +286,7 @@ impl Stream {
         };
         Stream {
             first_frame: segment.frame,
+            frame: segment.frame,
             opened: segment.time,
             ends,
             halves: Default::default(),
@@ -290,6 +299,7 @@ impl Stream {
             app: App::Undecided,
             last_data: None,
             last_speaker: None,
+            pause: None,
             burst: None,
             fins: [None; 2],
             late_fins: Vec::new(),
@@ -440,9 +450,29 @@ impl Stream {
         talk.filter(|talk| talk.begun() > 0 || talk.exchange().is_some())
     }
 
+    /// The HTTP/2 conversation, if the payload is recognized as one.
+    pub fn http2(&self) -> Option<&Http2> {
+        self.talk().and_then(Talk::http2)
+    }
+
+    /// The alert that ended the TLS handshake before the connection ended.
+    pub fn tls_refusal(&self) -> Option<Alert> {
+        let App::Tls(tls) = &self.app else { return None };
+        let alert = tls.refusal()?;
+        let in_time = self.closing.is_none_or(|closing| alert.frame <= closing.at.frame);
+        in_time.then_some(alert)
+    }
+
     /// The exchange that was open at the end, else the last one.
     pub fn exchange(&self) -> Option<&Exchange> {
         self.talk().and_then(Talk::exchange)
+    }
+
+    /// The exchanges that an end can be about: in HTTP/2 those that are open and the last one.
+    pub fn exchanges(&self) -> impl Iterator<Item = &Exchange> {
+        let several = self.http2();
+        let one = self.exchange().filter(|_| several.is_none());
+        several.into_iter().flat_map(Http2::exchanges).chain(one)
     }
 
     /// Whether the client's TCP acknowledged all of a response that is complete.
@@ -555,6 +585,7 @@ impl Stream {
 
     /// Takes the next segment of the stream.
     pub fn take(&mut self, segment: &Segment<'_>) {
+        self.frame = segment.frame;
         self.orient(segment);
         let side = self.sender(segment);
         let copy = self.is_copy(side, segment);
@@ -762,7 +793,13 @@ impl Stream {
         if !fresh {
             return false;
         }
-        self.last_data = Some(segment.time);
+        let last = self.last_data.replace(segment.time);
+        let silence = last.map_or(0, |last| segment.time.since(last));
+        self.pause = match side {
+            Side::Server if silence >= SECOND => Some(silence),
+            Side::Server => self.pause,
+            Side::Client => None,
+        };
         if self.effective_resets().is_none() {
             self.last_speaker = Some(side);
             if self.said() != said {
@@ -827,14 +864,20 @@ impl Stream {
         let unseen = self.client_half();
         let unseen = unseen.lacks_acked().then(|| unseen.acked_data());
         let acked = self.halves[side as usize].acked();
-        let Stream { halves, app, .. } = self;
+        let Stream { halves, app, frame, .. } = self;
         step(&mut halves[side as usize], &mut |at, piece| {
             if let (App::Undecided, Piece::Data(bytes)) = (&app, piece) {
                 *app = recognize(side, bytes, joined_late || at > 0);
             }
             match (&mut *app, side) {
-                (App::Talk(talk), _) => talk.take(side, at, piece, unseen),
-                (App::Tls(tls), _) => tls.take(side, piece, at < acked),
+                (App::Talk(talk), _) => {
+                    talk.come_to(*frame);
+                    talk.take(side, at, piece, unseen);
+                }
+                (App::Tls(tls), _) => {
+                    tls.come_to(*frame);
+                    tls.take(side, piece, at < acked);
+                }
                 (App::Other(bursts), _) => bursts.add(side, piece.len(), at < acked),
                 // Bytes that the capture lacks do not tell what is spoken.
                 (App::Undecided, _) => {}
@@ -1071,6 +1114,7 @@ impl Stream {
             piggybacked: (!segment.tcp.rst).then_some(segment.payload_len > 0),
             stage: self.stage(segment.time),
             idle: self.last_data.map(|last| segment.time.since(last)),
+            farewell_after: self.pause.filter(|_| side == Side::Server),
             seen: self.progress(),
             acked: self.both(Half::acked_data),
         }

@@ -31,6 +31,95 @@ const TICKET_LEN: u16 = 600;
 /// acknowledges settings and pings in frames of 9 to 17 bytes, and encryption adds 17 to 37.
 const SMALLEST_REQUEST: u64 = 64;
 
+/// Bytes of an alert, and of one that TLS 1.3 encrypts: with its type and a tag of 16.
+const ALERT_LEN: u16 = 2;
+const ENCRYPTED_ALERT_LEN: u16 = ALERT_LEN + 1 + 16;
+
+/// An encrypted Finished is longer than this: its shortest hash has 32 bytes.
+const SMALLEST_FINISHED: u16 = 32;
+
+const FATAL: u8 = 2;
+
+/// An alert that ends a handshake (RFC 8446, section 6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alert {
+    /// The frame of the capture that brought it.
+    pub frame: u32,
+    /// Who sent it.
+    pub by: Side,
+    /// What it says; `None` if it is encrypted, and only its length tells that it is one.
+    pub description: Option<u8>,
+}
+
+/// What an alert of a handshake is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum About {
+    /// The certificate of the other side, or that it has none.
+    Certificate,
+    /// The version of TLS.
+    Version,
+    /// Ciphers, groups or signatures that both sides know.
+    Parameters,
+    /// The name that the client asks for.
+    Name,
+    /// The application protocol.
+    Protocol,
+    /// Something else, or it is encrypted.
+    Other,
+}
+
+/// Descriptions of alerts: number, name, and what they are about.
+const ALERTS: &[(u8, &str, About)] = &[
+    (0, "close_notify", About::Other),
+    (10, "unexpected_message", About::Other),
+    (20, "bad_record_mac", About::Other),
+    (22, "record_overflow", About::Other),
+    (40, "handshake_failure", About::Parameters),
+    (41, "no_certificate", About::Certificate),
+    (42, "bad_certificate", About::Certificate),
+    (43, "unsupported_certificate", About::Certificate),
+    (44, "certificate_revoked", About::Certificate),
+    (45, "certificate_expired", About::Certificate),
+    (46, "certificate_unknown", About::Certificate),
+    (47, "illegal_parameter", About::Other),
+    (48, "unknown_ca", About::Certificate),
+    (49, "access_denied", About::Certificate),
+    (50, "decode_error", About::Other),
+    (51, "decrypt_error", About::Other),
+    (70, "protocol_version", About::Version),
+    (71, "insufficient_security", About::Parameters),
+    (80, "internal_error", About::Other),
+    (86, "inappropriate_fallback", About::Version),
+    (90, "user_canceled", About::Other),
+    (109, "missing_extension", About::Other),
+    (110, "unsupported_extension", About::Other),
+    (112, "unrecognized_name", About::Name),
+    (113, "bad_certificate_status_response", About::Certificate),
+    (115, "unknown_psk_identity", About::Other),
+    (116, "certificate_required", About::Certificate),
+    (120, "no_application_protocol", About::Protocol),
+];
+
+impl Alert {
+    fn row(&self) -> Option<&'static (u8, &'static str, About)> {
+        ALERTS.iter().find(|row| Some(row.0) == self.description)
+    }
+
+    /// What it is about.
+    pub fn about(&self) -> About {
+        self.row().map_or(About::Other, |row| row.2)
+    }
+
+    /// What it says, in the words of the standard.
+    pub fn words(&self) -> String {
+        match (self.row(), self.description) {
+            (Some((number, name, _)), _) => format!("{name} ({number})"),
+            (None, Some(number)) => format!("an unknown one ({number})"),
+            (None, None) => "encrypted, by its length".to_owned(),
+        }
+    }
+}
+
 /// What is seen of one side.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Records {
@@ -42,8 +131,17 @@ struct Records {
     changed_cipher: bool,
     /// An encrypted handshake message of TLS 1.2 and before, which is the Finished.
     finished: bool,
-    /// Records of type application data.
+    /// Records of type application data that may be handshake messages or data.
     data_records: u32,
+    /// Payload of an alert that is not encrypted.
+    alert: [u8; ALERT_LEN as usize],
+}
+
+impl Records {
+    /// Whether the current record is an alert that anybody can read.
+    fn is_plain_alert(&self) -> bool {
+        self.header[0] == ALERT && self.header[3..] == ALERT_LEN.to_be_bytes()
+    }
 }
 
 /// A conversation by direction: who sent application data last, and how much.
@@ -95,6 +193,10 @@ pub struct Tls {
     said: u64,
     /// The HTTP inside, where the host has the keys.
     plain: Option<Box<Talk>>,
+    /// The first alert that ended the handshake.
+    refusal: Option<Alert>,
+    /// The frame of the capture from which bytes are taken.
+    frame: u32,
 }
 
 /// Whether the content of a record is of TLS itself: an alert, or handshake messages, of which
@@ -132,6 +234,19 @@ impl Tls {
         Tls { client: lost(), server: lost(), ..Tls::default() }
     }
 
+    /// What is taken next comes from this frame of the capture.
+    pub fn come_to(&mut self, frame: u32) {
+        self.frame = frame;
+        if let Some(plain) = &mut self.plain {
+            plain.come_to(frame);
+        }
+    }
+
+    /// The first alert that ended the handshake.
+    pub fn refusal(&self) -> Option<Alert> {
+        self.refusal
+    }
+
     /// Takes the next piece that a side sent; `late` if it stands in the capture behind its
     /// acknowledgment. What a record of the handshake means depends on what came before it.
     pub fn take(&mut self, side: Side, piece: Piece<'_>, late: bool) {
@@ -155,12 +270,17 @@ impl Tls {
     /// its side's bytes. Positions inside of it are those of its last bytes, so that what is
     /// complete has been sent in full.
     pub fn decrypted(&mut self, side: Side, end: i64, content: &[u8]) {
+        if let [FATAL, description] = *content {
+            self.tell_alert(side, description);
+        }
         if is_of_tls(content) {
             return;
         }
+        let frame = self.frame;
         let plain = self.plain.get_or_insert_with(|| {
             Box::new(Talk::that_begins_with(side, content).unwrap_or_else(Talk::mid_stream))
         });
+        plain.come_to(frame);
         plain.take(side, end - content.len() as i64, Piece::Data(content), None);
     }
 
@@ -223,9 +343,20 @@ impl Tls {
             }
             if half.left > 0 {
                 let taken = half.left.min(bytes.len() as u64);
+                if half.is_plain_alert() {
+                    for &byte in &bytes[..taken as usize] {
+                        half.alert.rotate_left(1);
+                        half.alert[1] = byte;
+                    }
+                }
                 half.left -= taken;
                 bytes = &bytes[taken as usize..];
                 self.said += if half.header[0] == ALERT { 0 } else { taken };
+                let half = self.half(side);
+                if half.left == 0 && half.is_plain_alert() && half.alert[0] == FATAL {
+                    let description = half.alert[1];
+                    self.refuse(side, Some(description));
+                }
                 continue;
             }
             if half.header_len == HEADER {
@@ -259,6 +390,12 @@ impl Tls {
                     // What the client encrypted before this was early data, not its Finished.
                     self.client.data_records = 0;
                 }
+                if length == ENCRYPTED_ALERT_LEN && self.v13 {
+                    self.refuse(side, None);
+                }
+                if length < SMALLEST_FINISHED && !self.established() {
+                    return;
+                }
                 let behind_handshake =
                     if self.v13 { self.established() } else { self.half(side).finished };
                 self.half(side).data_records += 1;
@@ -267,6 +404,24 @@ impl Tls {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// A side ended the handshake with an alert, if it was not over.
+    fn refuse(&mut self, by: Side, description: Option<u8>) {
+        if !self.established() && self.refusal.is_none() {
+            self.refusal = Some(Alert { frame: self.frame, by, description });
+        }
+    }
+
+    /// The host has the keys of an alert of which the length told only that it is one.
+    fn tell_alert(&mut self, by: Side, description: u8) {
+        match &mut self.refusal {
+            Some(alert) if alert.by == by && alert.description.is_none() => {
+                alert.description = Some(description);
+            }
+            Some(_) => {}
+            None => self.refuse(by, Some(description)),
         }
     }
 
@@ -288,6 +443,7 @@ impl Tls {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -340,6 +496,42 @@ mod tests {
         assert!(play(&flight).may_be_unanswered());
         flight.push(('s', 23, 5000));
         assert!(!play(&flight).may_be_unanswered());
+    }
+
+    fn refused(flight: &[(char, u8, u16)], by: Side, record: &[u8]) -> Option<Alert> {
+        let mut tls = play(flight);
+        tls.come_to(7);
+        record.chunks(2).for_each(|piece| tls.take(by, Piece::Data(piece), false));
+        tls.refusal()
+    }
+
+    #[test]
+    fn an_alert_ends_a_handshake_and_is_told() {
+        let hello = [('c', 22, 200), ('s', 22, 3000)];
+        let unknown_ca = [21, 3, 3, 0, 2, 2, 48];
+        let alert = refused(&hello, Side::Client, &unknown_ca).unwrap();
+        assert_eq!(
+            (alert.frame, alert.by, alert.about()),
+            (7, Side::Client, About::Certificate)
+        );
+        assert_eq!(alert.words(), "unknown_ca (48)");
+        assert_eq!(refused(&hello, Side::Client, &[21, 3, 3, 0, 2, 1, 0]), None, "a warning");
+        let done = [('c', 22, 70), ('c', 20, 1), ('c', 22, 40), ('s', 20, 1), ('s', 22, 40)];
+        assert_eq!(refused(&done, Side::Client, &unknown_ca), None, "the handshake is over");
+    }
+
+    #[test]
+    fn an_encrypted_alert_is_no_finished() {
+        let hello = [('c', 22, 500), ('s', 22, 122), ('s', 20, 1), ('s', 23, 900)];
+        let mut record = vec![23, 3, 3, 0, 19];
+        record.extend([9; 19]);
+        let alert = refused(&hello, Side::Client, &record).unwrap();
+        assert_eq!((alert.description, alert.about()), (None, About::Other));
+        let flight = [&hello[..], &[('c', 23, 19)]].concat();
+        let mut tls = play(&flight);
+        assert!(!tls.established());
+        tls.decrypted(Side::Client, 600, &[2, 42]);
+        assert_eq!(tls.refusal().unwrap().words(), "bad_certificate (42)");
     }
 
     #[test]

@@ -10,10 +10,13 @@ mod memory;
 mod support;
 mod traffic;
 
+use std::fs::File;
+use std::io::{BufWriter, Read, Write};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
+use std::time::Instant;
 
-use rstdiag::session::When;
+use rstdiag::session::{Session, When};
 use support::host::{host, open_up, readable_dir};
 use traffic::Traffic;
 
@@ -42,6 +45,7 @@ fn main() {
         (&reset, false),
     );
     growth();
+    reading(&dir);
     memory(&Traffic::new(10 * CONNECTIONS));
 }
 
@@ -87,28 +91,97 @@ fn user_time() -> f64 {
 
 /// Prints how the time of the core grows when the input doubles.
 fn growth() {
-    for (name, storm) in [("spread over time", false), ("all in one second, one URI", true)] {
-        let time = |connections: u32| {
-            let mut best = f64::MAX;
-            for _ in 0..3 {
-                let traffic = Traffic { storm, ..Traffic::new(connections) };
-                let start = std::time::Instant::now();
-                let mut session = traffic.replay();
-                let numbers: Vec<u32> = session.streams().collect();
-                let entries: usize = numbers
-                    .iter()
-                    .filter_map(|&n| {
-                        Some(session.verdict_of(n, When::Final)?.entries().count())
-                    })
-                    .sum();
-                assert!(entries > 0 || storm);
-                best = best.min(start.elapsed().as_secs_f64());
+    let storm = |connections| Traffic { storm: true, ..Traffic::new(connections) };
+    grow("spread over time", Traffic::new, 4_000, 3);
+    grow("all in one second, one URI", storm, 4_000, 3);
+    // A million streams, a million entries, each about one of them.
+    let many =
+        |connections| Traffic { exchanges: 1, reset_every: 1, ..Traffic::new(connections) };
+    grow("a reset each, up to a million", many, 500_000, 1);
+}
+
+fn grow(name: &str, traffic: impl Fn(u32) -> Traffic, connections: u32, rounds: usize) {
+    let time = |connections: u32| {
+        let traffic = traffic(connections);
+        let took = (0..rounds).map(|_| {
+            let start = Instant::now();
+            let mut session = traffic.replay();
+            let numbers: Vec<u32> = session.streams().collect();
+            let entries =
+                |&n: &u32| Some(session.verdict_of(n, When::Final)?.entries().count());
+            let entries: usize = numbers.iter().filter_map(entries).sum();
+            assert!(traffic.storm || entries >= traffic.entries() as usize, "{entries} found");
+            start.elapsed().as_secs_f64()
+        });
+        took.fold(f64::MAX, f64::min)
+    };
+    let (once, twice) = (time(connections), time(2 * connections));
+    println!("core, twice the connections, {name}: {:.2} times the time", twice / once);
+}
+
+/// Prints how long it takes to read a large log, over what grep takes.
+fn reading(dir: &Path) {
+    let log = dir.join("large.log");
+    let kept = write_large_log(&log);
+    let (mut grep, mut read) = (f64::MAX, f64::MAX);
+    for _ in 0..ROUNDS {
+        let start = Instant::now();
+        let out = Command::new("grep").args(["-c", "reset by peer"]).arg(&log).output();
+        grep = grep.min(start.elapsed().as_secs_f64());
+        let count = String::from_utf8(out.expect("grep").stdout).unwrap();
+        assert_eq!(count.trim().parse(), Ok(kept));
+        let start = Instant::now();
+        let mut session = Session::new();
+        session.begin_error_log("large.log");
+        let mut file = File::open(&log).unwrap();
+        let mut bytes = vec![0; 64 * 1024];
+        loop {
+            match file.read(&mut bytes).unwrap() {
+                0 => break,
+                len => session.error_log_bytes(&bytes[..len]).unwrap(),
             }
-            best
-        };
-        let (once, twice) = (time(4_000), time(8_000));
-        println!("core, twice the connections, {name}: {:.2} times the time", twice / once);
+        }
+        session.end_error_log().unwrap();
+        read = read.min(start.elapsed().as_secs_f64());
     }
+    std::fs::remove_file(&log).unwrap();
+    println!(
+        "a log of 1 GB, {kept} entries about resets: {:.2} times grep -c 'reset by peer' \
+         ({read:.2} s over {grep:.2} s)",
+        read / grep
+    );
+}
+
+/// A log of 1 GB, a tenth of whose lines are about resets; returns how many those are.
+fn write_large_log(path: &Path) -> u64 {
+    let mut out = BufWriter::new(File::create(path).unwrap());
+    let (mut bytes, mut kept) = (0, 0);
+    for number in 0u64.. {
+        if bytes >= 1_000_000_000 {
+            return kept;
+        }
+        let seconds = number / 500;
+        let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+        let what = match number % 10 {
+            0 => "recv() failed (104: Connection reset by peer) while reading response header from \
+                  upstream",
+            1..=3 => "open() \"/srv/www/missing.png\" failed (2: No such file or directory)",
+            4..=6 => "access forbidden by rule",
+            _ => "an upstream response is buffered to a temporary file /var/cache/nginx/7 while \
+                  reading upstream",
+        };
+        kept += u64::from(number % 10 == 0);
+        let page = number % 9973;
+        let line = format!(
+            "2026/01/01 {hour:02}:{minute:02}:{second:02} [error] 7#7: *{number} {what}, client: \
+             198.51.100.{}, server: shop.example.com, request: \"GET /shop/item/{page} HTTP/1.1\", \
+             upstream: \"http://192.0.2.90:8080/shop/item/{page}\", host: \"shop.example.com\"\n",
+            number % 254,
+        );
+        bytes += line.len();
+        out.write_all(line.as_bytes()).unwrap();
+    }
+    kept
 }
 
 /// Prints the memory of a session against its budget.

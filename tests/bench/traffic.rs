@@ -16,7 +16,6 @@ use rstdiag::time::CaptureTime;
 /// 2026-01-01 00:00:00 UTC, in nanoseconds.
 const START: i64 = 1_767_225_600_000_000_000;
 const SERVER: [u8; 4] = [192, 0, 2, 80];
-const EXCHANGES: u32 = 5;
 /// Segments of each response.
 const PIECES: u32 = 3;
 const PIECE: usize = 1400;
@@ -25,6 +24,10 @@ const PIECE: usize = 1400;
 #[derive(Clone)]
 pub struct Traffic {
     pub connections: u32,
+    /// Exchanges on each connection.
+    pub exchanges: u32,
+    /// Every which connection is reset, and logged.
+    pub reset_every: u32,
     /// All of it in one second, with one URI and one client address.
     pub storm: bool,
     pub with_log: bool,
@@ -41,12 +44,12 @@ struct Packet<'a> {
 
 impl Traffic {
     pub fn new(connections: u32) -> Traffic {
-        Traffic { connections, storm: false, with_log: true }
+        Traffic { connections, exchanges: 5, reset_every: 4, storm: false, with_log: true }
     }
 
-    /// Log entries: every fourth connection is reset, and nginx writes a line about it.
+    /// Log entries: about each connection that is reset, nginx writes a line.
     pub fn entries(&self) -> u32 {
-        self.connections.div_ceil(4)
+        self.connections.div_ceil(self.reset_every)
     }
 
     /// Packets of all connections.
@@ -111,7 +114,7 @@ impl Traffic {
             format!("HTTP/1.1 200 OK\r\nServer: nginx\r\nContent-Length: {body}\r\n\r\n");
         let mut response = head.into_bytes();
         response.resize(response.len() + body, b'x');
-        for _ in 0..EXCHANGES {
+        for _ in 0..self.exchanges {
             send(true, client, server, "A", request.as_bytes());
             client = client.wrapping_add(request.len() as u32);
             for piece in response.chunks(PIECE) {
@@ -120,7 +123,7 @@ impl Traffic {
             }
             send(true, client, server, "A", b"");
         }
-        if connection % 4 == 0 {
+        if connection % self.reset_every == 0 {
             send(true, client, server, "RA", b"");
         } else {
             send(true, client, server, "FA", b"");
@@ -130,9 +133,9 @@ impl Traffic {
     }
 
     /// The log of the connections that are reset.
-    fn log(&self) -> Vec<u8> {
+    pub fn log(&self) -> Vec<u8> {
         let mut log = Vec::new();
-        for connection in (0..self.connections).step_by(4) {
+        for connection in (0..self.connections).step_by(self.reset_every as usize) {
             let seconds = (self.started(connection) - START) / 1_000_000_000;
             let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
             let addr = self.client(connection).addr.unwrap();

@@ -16,7 +16,7 @@ import threading
 import time
 from collections import defaultdict
 from http.client import HTTPResponse
-from typing import DefaultDict, Dict, Tuple
+from typing import DefaultDict, Dict, Optional, Tuple
 
 from network import UPSTREAM, Network
 
@@ -187,7 +187,7 @@ class Application:
         self._listener.close()
 
     def next(self, token: str) -> Server:
-        """The next connection that nginx opens for this client connection."""
+        """The next connection that nginx opens for this client connection, or to this address."""
         return self._queues[token].get(timeout=PATIENCE)
 
     def _serve(self) -> None:
@@ -207,11 +207,22 @@ class Application:
 
     def _hand_over(self, selector: selectors.BaseSelector, sock: socket.socket) -> None:
         head = sock.recv(4096, socket.MSG_PEEK)
-        token = re.search(rf"(?i)\r\n{TRACE}: ([^\r]+)\r\n".encode(), head)
+        token = _token(head, sock)
         if not head or token:
             selector.unregister(sock)
             opened = self._opened.pop(sock)
             if token:
-                self._queues[token[1].decode()].put(Server(sock, opened))
+                self._queues[token].put(Server(sock, opened))
             else:
                 sock.close()
+
+
+def _token(head: bytes, sock: socket.socket) -> Optional[str]:
+    """What tells whose connection it is: the token among the headers or variables, or where
+    those are compressed, the address, which is one scenario's alone."""
+    if head.startswith(b"PRI * HTTP/2.0"):
+        return str(sock.getsockname()[0])
+    name = TRACE.upper().replace("-", "_")
+    found = (re.search(rf"(?i)\r\n{TRACE}: ([^\r]+)\r\n".encode(), head)
+             or re.search(rf"HTTP_{name}[\0-.]{{0,2}}([a-z_]+/\d+)".encode(), head))
+    return found[1].decode() if found else None

@@ -19,6 +19,7 @@ MAIN, TIMED, ABORTING, SECURE = 80, 8080, 8088, 443
 APP_PORT = 8080
 CLOSED_PORT = 3128
 POOLS = 5
+FASTCGI_POOLS, GRPC_POOLS = range(5, 7), range(7, 14)
 
 APP = f"{UPSTREAM_NET}.1"
 PROMPT_APP = f"{UPSTREAM_NET}.{PROMPT_FROM + 1}"
@@ -92,7 +93,24 @@ _LOCATIONS = """
     }
     location /down/ { proxy_pass http://nobody; }
     location /puppet/ { proxy_pass http://PUPPET; }
+    # Gateways, which speak no HTTP/1.
+    location /fastcgi/ { fastcgi_pass APPLICATION; fastcgi_buffering off; }
+    location /fastcgi/refused/ {
+        fastcgi_pass LEGACY; fastcgi_bind NGINX:$http_x_bind;
+    }
+    location /uwsgi/ { uwsgi_pass APPLICATION; uwsgi_buffering off; }
+    location /scgi/ { scgi_pass APPLICATION; scgi_buffering off; }
 """
+
+# What the files that nginx comes with tell a gateway.
+_PARAMS = "\n".join(
+    f"  {kind}_param {name} ${variable};"
+    for kind in ("fastcgi", "uwsgi", "scgi")
+    for name, variable in (("QUERY_STRING", "query_string"), ("REQUEST_METHOD", "request_method"),
+                           ("CONTENT_TYPE", "content_type"), ("REQUEST_URI", "request_uri"),
+                           ("SERVER_PROTOCOL", "server_protocol"))
+) + "\n" + "\n".join(f"  {kind}_param CONTENT_LENGTH $content_length;"
+                     for kind in ("fastcgi", "uwsgi"))
 
 _SHORT = """
     client_header_timeout 1s; client_body_timeout 1s; send_timeout 1s; keepalive_timeout 1s;
@@ -100,7 +118,8 @@ _SHORT = """
 
 
 def _locations() -> str:
-    text = (_LOCATIONS.replace("LEGACY", f"{APP}:{CLOSED_PORT}")
+    text = (_LOCATIONS.replace("APPLICATION", f"{APP}:{APP_PORT}")
+            .replace("LEGACY", f"{APP}:{CLOSED_PORT}")
             .replace("VOID", f"{BLACK_HOLE}:{APP_PORT}")
             .replace("PUPPET", f"{PUPPET_APP}:{APP_PORT}")
             .replace("NGINX", NGINX_IP))
@@ -109,6 +128,11 @@ def _locations() -> str:
         proxy_pass http://pool{number}; proxy_http_version 1.1; proxy_set_header Connection "";
     }}
 """ for number in range(POOLS))
+    pools += "".join(f"    location /fastcgi/{number}/ "
+                     f"{{ fastcgi_pass pool{number}; fastcgi_keep_conn on; }}\n"
+                     for number in FASTCGI_POOLS)
+    pools += "".join(f"    location /grpc/{number}/ {{ grpc_pass grpc://pool{number}; }}\n"
+                     for number in GRPC_POOLS)
     return text + pools
 
 
@@ -117,7 +141,7 @@ def _upstreams() -> str:
     text = "".join(f"    upstream {name} {{ server {address}:{APP_PORT} max_fails=0; }}\n"
                    for name, address in single.items())
     text += f"    upstream nobody {{ server {APP}:{APP_PORT} down; }}\n"
-    for number in range(POOLS):
+    for number in (*range(POOLS), *FASTCGI_POOLS, *GRPC_POOLS):
         text += (f"    upstream pool{number} "
                  f"{{ server {pool_address(number)}:{APP_PORT} max_fails=0; keepalive 4; }}\n")
     return text
@@ -153,6 +177,7 @@ http {{
   log_format truth escape=json '{{{fields}}}';
   access_log {home}/access.json truth;
 {temporary}
+{_PARAMS}
   default_type text/plain;
   keepalive_timeout 30s;
   lingering_timeout 3s;

@@ -63,6 +63,10 @@ class Stage:
         """The next connection that nginx opens to the upstream for this client."""
         return self._application.next(client.token)
 
+    def upstream_at(self, address: str) -> Server:
+        """The next connection of HTTP/2 that nginx opens to this address."""
+        return self._application.next(address)
+
     def bind_port(self, nth: int = 0) -> int:
         """A port of nginx's for an upstream connection that nobody accepts; below the range
         from which the kernel chooses."""

@@ -123,14 +123,14 @@ def scenarios() -> Dict[str, Tuple[str, Steps, Dict[str, object]]]:
         "h2_before_request": ("h2", say(HELLO), truth("before_request", "none", 0, 0)),
         "h2_in_request": ("h2", say(HELLO + http2(POST, "/silent/upload", 1, end=False)
                                     + frame(0, 0, 1, b"0123456789")),
-                          truth("during_request", "failed", 1, 0)),
+                          truth("during_request", "failed", 1, 0, "POST /silent/upload")),
         "h2_while_waiting": ("h2", say(HELLO + http2(GET, "/small", 1),
                                        http2(GET, "/silent/a", 3)),
-                             truth("awaiting_response", "failed", 2, 1)),
+                             truth("awaiting_response", "failed", 2, 1, "GET /silent/a")),
         "h2_in_response": ("h2", say(HELLO + http2(GET, "/big", 1)),
-                           truth("during_response", "failed", 1, 0)),
+                           truth("during_response", "failed", 1, 0, "GET /big")),
         "h2_after_response": ("h2", say(HELLO + http2(GET, "/small", 1) + http2(GET, "/small", 3)),
-                              truth("after_response", "completed", 2, 2)),
+                              truth("after_response", "completed", 2, 2, "GET /small")),
     }
 
 

@@ -16,6 +16,11 @@
 //! | `GET:/a` `POST:/p:10` `PUT:/p:chunked` | a request head |
 //! | `200:10` `200:chunked` `200:close` `204` | a response head |
 //! | `tls:22:100` | a TLS record of this content type and length |
+//! | `fastcgi:GET:/a` | BEGIN_REQUEST and PARAMS, to their end |
+//! | `fastcgi:in:5` `fastcgi:err:5` | STDIN and STDERR of so many bytes |
+//! | `fastcgi:out:close` `fastcgi:end` | STDOUT with a head, END_REQUEST |
+//! | `uwsgi:GET:/a:0` `scgi:POST:/p:10` | the variables of a request, and the length of its body |
+//! | `cgi:10` `cgi:close` | the head of a gateway's answer |
 //! | `x*10` | a byte, many times |
 //! | `"a\r\n"` | text |
 //! | `hex:160301` | bytes |
@@ -485,6 +490,42 @@ pub fn payload(word: &str) -> Vec<u8> {
             record.resize(record.len() + usize::from(length), 0);
             record
         }
+        ["fastcgi", "out", length] => fastcgi(6, &cgi(length)),
+        ["fastcgi", "err", length] => {
+            fastcgi(7, &vec![b'e'; length.parse().expect("a length")])
+        }
+        ["fastcgi", "in", length] => fastcgi(5, &vec![b'i'; length.parse().expect("a length")]),
+        ["fastcgi", "end"] => fastcgi(3, &[0; 8]),
+        ["fastcgi", method, uri] => {
+            let vars = vars(method, uri, "0");
+            let params: Vec<u8> = vars
+                .iter()
+                .flat_map(|(name, value)| {
+                    [&[name.len() as u8, value.len() as u8], name.as_bytes(), value.as_bytes()]
+                        .concat()
+                })
+                .collect();
+            let begin = fastcgi(1, &[0, 1, 1, 0, 0, 0, 0, 0]);
+            [begin, fastcgi(4, &params), fastcgi(4, &[])].concat()
+        }
+        ["uwsgi", method, uri, length] => {
+            let string =
+                |text: &str| [&(text.len() as u16).to_le_bytes(), text.as_bytes()].concat();
+            let vars = vars(method, uri, length);
+            let vars: Vec<u8> = vars
+                .iter()
+                .flat_map(|(name, value)| [string(name), string(value)].concat())
+                .collect();
+            let [low, high] = (vars.len() as u16).to_le_bytes();
+            [&[0, low, high, 0][..], &vars].concat()
+        }
+        ["scgi", method, uri, length] => {
+            let vars = vars(method, uri, length);
+            let text: String =
+                vars.iter().rev().map(|(name, value)| format!("{name}\0{value}\0")).collect();
+            format!("{}:{text},", text.len()).into_bytes()
+        }
+        ["cgi", length] => cgi(length),
         [status, ref framing @ ..] if status.len() == 3 && status.parse::<u16>().is_ok() => {
             head(&format!("HTTP/1.1 {status} Status"), framing)
         }
@@ -503,4 +544,32 @@ fn head(first: &str, framing: &[&str]) -> Vec<u8> {
         _ => panic!("{first}: one framing at the most"),
     };
     format!("{first}\r\n{framing}\r\n").into_bytes()
+}
+
+/// What a gateway is told of a request, SCGI's first variable last.
+fn vars<'a>(method: &'a str, uri: &'a str, length: &'a str) -> [(&'a str, &'a str); 4] {
+    [
+        ("QUERY_STRING", ""),
+        ("REQUEST_METHOD", method),
+        ("REQUEST_URI", uri),
+        ("CONTENT_LENGTH", length),
+    ]
+}
+
+/// The head of a gateway's answer.
+fn cgi(length: &str) -> Vec<u8> {
+    match length {
+        "close" => b"Status: 200 OK\r\n\r\n".to_vec(),
+        _ => format!("Status: 200 OK\r\nContent-Length: {length}\r\n\r\n").into_bytes(),
+    }
+}
+
+/// A record of FastCGI's request 1, padded to a multiple of 8.
+fn fastcgi(kind: u8, content: &[u8]) -> Vec<u8> {
+    let [high, low] = (content.len() as u16).to_be_bytes();
+    let padding = content.len().wrapping_neg() % 8;
+    let mut record = vec![1, kind, 0, 1, high, low, padding as u8, 0];
+    record.extend(content);
+    record.resize(record.len() + padding, 0);
+    record
 }
