@@ -12,6 +12,9 @@ impl Phases {
     /// Every phase.
     pub const ANY: Phases = Phases(u16::MAX);
 
+    /// Stands beside the phases for a response of which not even the head is complete.
+    const HEAD: Phases = Phases(1 << 15);
+
     /// The set of these phases.
     pub const fn of(phases: &[Phase]) -> Phases {
         let mut set = 0;
@@ -29,11 +32,13 @@ impl Phases {
     }
 
     /// Whether this phase agrees with the set, and so is evidence; `None` if it contradicts.
-    /// A phase that is not known does neither, and a set of all is no evidence.
-    pub fn agrees(self, phase: Phase) -> Option<bool> {
+    /// A phase that is not known does neither, and a set of all is no evidence. `in_head` tells
+    /// of a response under way that its head is not complete.
+    pub fn agrees(self, phase: Phase, in_head: bool) -> Option<bool> {
+        let in_head = in_head && phase == DuringResponse && self.0 & Phases::HEAD.0 != 0;
         match phase {
             Unknown => Some(false),
-            _ => self.contains(phase).then_some(self != Phases::ANY),
+            _ => (in_head || self.contains(phase)).then_some(self != Phases::ANY),
         }
     }
 
@@ -67,9 +72,10 @@ const ASKING: Phases = Phases::of(&[
 ]);
 
 /// The upstream's connection while nginx reads the response's head. Once it has all of it, it
-/// is doing something else, and a RST does not take away what came before.
+/// is doing something else, and a RST does not take away what came before it.
 const READING_HEAD: Phases =
-    Phases::of(&[BeforeRequest, DuringRequest, AwaitingResponse, AfterResponse, Teardown]);
+    Phases::of(&[BeforeRequest, DuringRequest, AwaitingResponse, AfterResponse, Teardown])
+        .or(Phases::HEAD);
 
 /// The upstream's connection while nginx passes on the response, whose head it has.
 const ANSWERING: Phases = Phases::of(&[DuringResponse, AfterResponse, Teardown]);

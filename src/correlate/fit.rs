@@ -46,6 +46,8 @@ pub struct End {
     /// When its packet was captured; of a silence, when it began.
     pub time: CaptureTime,
     phase: Phase,
+    /// No response of it has a complete head, as far as can be read.
+    in_head: bool,
     client: Endpoint,
     server: Endpoint,
     /// Of the exchanges that it can be about.
@@ -61,12 +63,14 @@ impl End {
     pub fn all(stream: &Stream) -> impl Iterator<Item = End> + '_ {
         let silence = Events::is_silent(stream).then_some((Kind::Silence, stream.opened));
         let requests: Rc<[Option<u64>]> = stream_requests(stream).into();
+        let in_head = stream.exchanges().all(|exchange| exchange.status.is_none());
         let hosts: BTreeSet<_> = stream.exchanges().map(|exchange| exchange.host).collect();
         let hosts: Rc<[Option<u64>]> = hosts.into_iter().collect();
         ends(stream).chain(silence).map(move |(kind, time)| End {
             kind,
             time,
             phase: phase(stream, kind),
+            in_head,
             client: stream.end(Side::Client),
             server: stream.end(Side::Server),
             requests: requests.clone(),
@@ -189,12 +193,12 @@ fn kinds(leg: Leg, traits: &Traits) -> &'static [Kind] {
 /// What agrees between an entry and an end of a stream, and how much that weighs; `None` if
 /// anything contradicts.
 fn weigh(traits: &Traits, leg: Leg, end: &End) -> Option<(Evidence, u8)> {
-    let &End { kind, time, phase, client, server, encrypted, unasked, .. } = end;
+    let &End { kind, time, phase, in_head, client, server, encrypted, unasked, .. } = end;
     let End { requests, hosts, .. } = end;
     let mut evidence = Evidence::default();
     evidence.add(Criterion::Time, true);
     evidence.add(Criterion::Reset, true);
-    evidence.add(Criterion::Phase, traits.phases.agrees(phase)?);
+    evidence.add(Criterion::Phase, traits.phases.agrees(phase, in_head)?);
 
     let tls_hides = traits.shows != Shows::FinOrTlsReset || !matches!(kind, Kind::Reset(_));
     if !tls_hides && !encrypted {
