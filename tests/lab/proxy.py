@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 from typing import Callable, List, Optional
 
-from network import (CLIENT, CLIENT_NET, NGINX, NGINX_IP, PROMPT_FROM, PUPPET_NET, UPSTREAM_NET,
-                     Hosts, run)
+from network import (CLIENT, CLIENT_NET, NGINX, NGINX_IP, PROMPT_FROM, PROMPT_NET, PUPPET_NET,
+                     UPSTREAM_NET, Hosts, run)
 
 # Ports on which Wireshark looks for HTTP by itself. `TIMED` has timeouts of one second and ends
 # with FIN, `ABORTING` the same with reset_timedout_connection.
@@ -192,7 +192,7 @@ http {{
   default_type text/plain;
   keepalive_timeout 30s;
   lingering_timeout 3s;
-  geo $app {{ default app; {CLIENT_NET}.{PROMPT_FROM}/25 app_prompt; }}
+  geo $app {{ default app; {PROMPT_NET}.0/24 app_prompt; }}
 {_upstreams()}
 {_server(f"{MAIN} default_server", "")}
 {_server(f"{PROXIED} default_server proxy_protocol",

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import Callable, Dict, List, Tuple, Union
 
-from network import CLIENT, CLIENT_NET, NGINX, NGINX_IP, PROMPT_FROM, PUPPET_NET, UPSTREAM, Network
+from network import CLIENT, CLIENT_NET, NGINX, NGINX_IP, PROMPT_NET, PUPPET_NET, UPSTREAM, Network
 from peers import PATIENCE, Application, Client, Connection, Server
 from proxy import APP_PORT, MAIN, PUPPET_APP
 from puppet import PUPPET_MACS, Puppet
@@ -17,6 +17,10 @@ from truth import Ending, Expected, Ledger, Log, Stream
 
 Address = Tuple[str, int]
 End = Union[Connection, Puppet]
+
+
+# Of a network's 254 addresses, puppets use some for other things.
+SCENARIO_LIMIT = 240
 
 
 class Stage:
@@ -29,7 +33,7 @@ class Stage:
 
     def __init__(self, network: Network, application: Application, ledger: Ledger,
                  lock: threading.Lock, scenario: str, number: int) -> None:
-        if number >= PROMPT_FROM:
+        if number > SCENARIO_LIMIT:
             raise ValueError("more scenarios than client addresses")
         self.scenario = scenario
         self._network = network
@@ -44,7 +48,7 @@ class Stage:
 
     def address(self, prompt: bool = False) -> str:
         """This scenario's client address."""
-        return f"{CLIENT_NET}.{self._number + (PROMPT_FROM if prompt else 0)}"
+        return f"{PROMPT_NET if prompt else CLIENT_NET}.{self._number}"
 
     def connect(self, port: int = MAIN, prompt: bool = False, source: int = 0,
                 receive: int = 0) -> Client:

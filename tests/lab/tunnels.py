@@ -171,8 +171,8 @@ def proxied_header_is_broken(s: Stage) -> None:
     client = s.connect(PROXIED)
     client.send(V1[:20])
     client.end_four_way()
-    s.client_ends(client, closed("four_way", "server", "before_request", "none", (0, 0)))
-    s.remark(client, Log("broken header", packet=False))
+    s.client_ends(client, closed("four_way", "server", "before_request", "none", (0, 0),
+                                 (None, None), timer("broken header")))
 
 
 @scenario
