@@ -215,7 +215,8 @@ typedef struct rstdiag_value {
 /* Preferences, by number; their values travel as text. */
 #define RSTDIAG_OPTION_TIME_ZONE 1 /* auto, local, UTC, +08:00, Asia/Shanghai */
 #define RSTDIAG_OPTION_WINDOW 2    /* seconds that entry and packet may lie apart: 2, 0.5 */
-#define RSTDIAG_OPTION_ERROR_LOG 3 /* path of an error log; read when it is first needed */
+#define RSTDIAG_OPTION_ERROR_LOG 3 /* file, directory or pattern; read when first needed */
+#define RSTDIAG_OPTION_CLOCK_OFFSET 4 /* seconds to add to log times: auto, -1.7 */
 
 /* One analysis of one capture. Opaque. */
 typedef struct rstdiag_session rstdiag_session;
@@ -254,6 +255,9 @@ int32_t rstdiag_session_frame(rstdiag_session *session, uint32_t frame, uint32_t
  *
  * *values_len and *text_len receive what was written. With RSTDIAG_E_BUFFER they receive what
  * is needed instead, and nothing else is written.
+ *
+ * Where wanted asks for the log, the session looks, at most once a second, whether the log has
+ * grown, and reads some of what was added.
  */
 int32_t rstdiag_session_values(rstdiag_session *session, uint32_t frame, uint32_t layer,
                                int32_t when, const uint8_t *wanted, rstdiag_value *values,

@@ -35,6 +35,13 @@ pub enum Error {
         /// What would be understood.
         expected: &'static str,
     },
+    /// An `access_log_format` that no line can be read by.
+    Format {
+        /// The character of the text that it fails at, from 1.
+        at: usize,
+        /// What is wrong, and what to do about it.
+        why: String,
+    },
     /// A log that cannot be used.
     Log {
         /// The path as the user gave it.
@@ -57,6 +64,9 @@ impl fmt::Display for Error {
             Error::Limit { what, limit } => write!(f, "more than {limit} {what}"),
             Error::Setting { name, value, expected } => {
                 write!(f, "{name}: '{value}' is not understood; expected {expected}")
+            }
+            Error::Format { at, why } => {
+                write!(f, "access_log_format: at character {at}: {why}")
             }
             Error::Log { path, why } => write!(f, "error_log: {path}: {why}"),
         }

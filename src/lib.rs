@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! Wireshark --frame--> wireshark/extract.c --> ffi --> session --> tcp        (what happened)
-//! log file  --bytes--> ffi::log_file       --> ffi --> session --> nginx      (what was logged)
+//! log file  --bytes--> ffi::logs           --> ffi --> session --> nginx      (what was logged)
 //!                                                      session --> correlate  (which belongs to which)
 //! Wireshark <--items-- wireshark/present.c <-- ffi <-- session <-- verdict
 //! ```

@@ -14,6 +14,10 @@ pub const STREAMS: u32 = 1 << 26;
 /// zone is wrong rather than the clock.
 pub const WINDOW: f64 = 86_400.0;
 
+/// Seconds that may be said to be added to log times: ten years, for hosts that lost their
+/// clock.
+pub const CLOCK_OFFSET: f64 = 315_576_000.0;
+
 /// Bytes of early segments that one direction keeps until the ones before them arrive: more
 /// than a usual receive window holds of message heads. What exceeds it is only counted.
 pub const PENDING_BYTES: usize = 256 * 1024;
@@ -57,9 +61,52 @@ pub const LOG_CONTEXTS: usize = 32;
 /// words of the log's own grammar into its request needs more than one.
 pub const LOG_QUOTES: usize = 16;
 
-/// Entries about the end of a connection that are kept of all logs together, some 500 bytes
+/// Bytes of an `access_log_format`; nginx reads no word longer than 4,096.
+pub const LOG_FORMAT: usize = 8192;
+
+/// Variables and texts of an `access_log_format`. Each makes the patterns larger that every
+/// line is compared with.
+pub const LOG_FORMAT_PARTS: usize = 256;
+
+/// Lines that are not of the `access_log_format` and are shown as examples.
+pub const MISFITS: usize = 3;
+
+/// Upstreams that one access entry names: a request is passed on to a few at most.
+pub const UPSTREAMS: usize = 64;
+
+/// Seconds before the capture's first packet from which on entries are of interest: the log's
+/// zone is unknown, and its clock may be wrong by hours.
+pub const LOG_BEFORE: i64 = 2 * 86_400;
+
+/// Files that a directory or pattern may stand for.
+pub const LOG_FILES: usize = 4096;
+
+/// Logs that are looked after while they grow. Each costs two calls of the system a second.
+pub const LOGS_FOLLOWED: usize = 64;
+
+/// Bytes of growth that are read at once, so that a live capture never waits for long.
+pub const LOG_GROWTH: u64 = 8 * 1024 * 1024;
+
+/// Unpacked bytes at the beginning of a file by which it is known to be a log or not.
+pub const LOG_HEAD: u64 = 64 * 1024;
+
+/// Bytes that any packed log may unpack to, and how many times its own size beyond that: no
+/// text shrinks further with gzip, and few logs with anything. More than that is made to
+/// waste time.
+pub const LOG_UNPACKED: u64 = 1 << 30;
+/// See [`LOG_UNPACKED`].
+pub const LOG_UNPACKED_RATIO: u64 = 1000;
+
+/// Binary logarithm of the memory that unpacking zstd may take: what `zstd -d` takes itself.
+pub const LOG_ZSTD_WINDOW: u32 = 27;
+
+/// Entries about the end of a connection that are kept of all logs together, at most 150 bytes
 /// each.
 pub const LOG_ENTRIES: usize = 2_000_000;
+
+/// Pairs of an entry's second and an end's that are counted to find the log's clock. Each is
+/// an addition; what lies behind is left out.
+pub const CLOCK_PAIRS: usize = 20_000_000;
 
 /// Pairs of entries and streams near one end that are weighed while the capture is still being
 /// read. Where more happens at once, the answer waits until all of it has been read.

@@ -7,16 +7,17 @@
 
 use std::collections::BTreeMap;
 
+use crate::correlate::clock::Clock;
 use crate::correlate::matcher::Matcher;
 use crate::correlate::store::Store;
 use crate::correlate::survey::Survey;
 use crate::correlate::verdict::Verdict;
 use crate::error::Error;
 use crate::limits;
-use crate::nginx::reader::ErrorLogReader;
+use crate::nginx::reader::{self, ErrorLogReader};
 use crate::tcp::segment::Segment;
 use crate::tcp::streams::Streams;
-use crate::time::{CaptureTime, Zone, SECOND};
+use crate::time::{CaptureTime, LogTime, Zone, SECOND};
 
 /// When a verdict is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +49,14 @@ pub struct Session {
     store: Store,
     matcher: Matcher,
     survey: Survey,
-    reader: Option<ErrorLogReader>,
+    /// By the number of the file.
+    readers: Vec<ErrorLogReader>,
+    /// The file that is being read.
+    file: u32,
+    /// Entries of logs before this time are of no interest.
+    earliest: Option<LogTime>,
+    /// How many entries the matcher knows of; `None` before it was asked.
+    matched: Option<usize>,
 }
 
 impl Session {
@@ -65,14 +73,38 @@ impl Session {
 
     /// Sets the zone of log times: `auto`, `local`, `UTC`, `+08:00` or an IANA name.
     pub fn set_time_zone(&mut self, text: &str) -> Result<(), Error> {
-        let zone = Zone::parse(text).ok_or_else(|| Error::Setting {
+        let zone = auto_or(text, Zone::parse).ok_or_else(|| Error::Setting {
             name: "time_zone",
             value: text.to_owned(),
             expected: "auto, local, UTC, an offset such as +08:00, or a name such as \
                        Asia/Shanghai",
         })?;
-        self.store.set_zone(zone);
+        let mut clock = self.store.clock().clone();
+        clock.set_zone(zone);
+        self.store.set_clock(clock);
         Ok(())
+    }
+
+    /// Sets how many seconds to add to log times: a number, or `auto`.
+    pub fn set_clock_offset(&mut self, text: &str) -> Result<(), Error> {
+        let seconds = |text: &str| {
+            let seconds = text.trim().parse::<f64>().ok();
+            seconds.filter(|seconds| seconds.abs() <= limits::CLOCK_OFFSET)
+        };
+        let offset = auto_or(text, seconds).ok_or_else(|| Error::Setting {
+            name: "clock_offset",
+            value: text.to_owned(),
+            expected: "auto, or a number of seconds such as -1.7",
+        })?;
+        let mut clock = self.store.clock().clone();
+        clock.set_offset(offset.map(|seconds| (seconds * SECOND as f64).round() as i64));
+        self.store.set_clock(clock);
+        Ok(())
+    }
+
+    /// What the log's clock is taken to be.
+    pub fn clock(&self) -> &Clock {
+        self.store.clock()
     }
 
     /// Sets how many seconds entry and packet may lie apart beyond the log's resolution.
@@ -106,29 +138,74 @@ impl Session {
         Ok(())
     }
 
-    /// Begins an error log; the bytes that follow belong to it.
-    pub fn begin_error_log(&mut self, path: &str) {
-        self.reader = Some(ErrorLogReader::new());
-        self.store.begin_file(path);
+    /// Tells when the capture begins, before a log is read, so that what is far older need not
+    /// be kept.
+    pub fn begin_at(&mut self, begin: CaptureTime) {
+        self.earliest = Some(earliest_of_interest(begin));
+    }
+
+    /// Nanoseconds that the user wants added to log times; 0 where they are to be found.
+    pub fn clock_offset(&self) -> i64 {
+        self.store.clock().given_offset()
+    }
+
+    /// Begins an error log, and returns its number; the bytes that follow belong to it.
+    pub fn begin_error_log(&mut self, path: &str) -> u32 {
+        let reader = self.earliest.map_or_else(ErrorLogReader::new, ErrorLogReader::not_before);
+        self.readers.push(reader);
+        self.file = self.store.begin_file(path);
+        self.file
+    }
+
+    /// Goes on with an error log that has grown since it ended; the bytes that follow belong
+    /// to it.
+    pub fn resume_error_log(&mut self, file: u32) {
+        self.store.resume_file(file);
+        self.file = file;
+    }
+
+    /// An error log has another name now.
+    pub fn rename_error_log(&mut self, file: u32, path: &str) {
+        self.store.rename_file(file, path);
     }
 
     /// Takes the next bytes of the log, split anywhere.
-    pub fn error_log_bytes(&mut self, bytes: &[u8]) -> Result<(), Error> {
+    pub fn error_log_bytes(&mut self, bytes: &[u8]) {
         let store = &mut self.store;
-        if let Some(reader) = &mut self.reader {
+        if let Some(reader) = self.readers.get_mut(self.file as usize) {
             reader.push(bytes, &mut |line| store.keep(line));
         }
-        Ok(())
     }
 
     /// Ends the log: its last line needs no line end. An error says what is odd about the log
     /// as a whole; what could be read of it is used all the same.
     pub fn end_error_log(&mut self) -> Result<(), Error> {
         let store = &mut self.store;
-        let Some(mut reader) = self.reader.take() else { return Ok(()) };
+        let Some(reader) = self.readers.get_mut(self.file as usize) else { return Ok(()) };
         let counts = reader.finish(&mut |line| store.keep(line));
-        self.matcher.log_changed();
         store.end_file(&counts)
+    }
+
+    /// Entries that are kept of all logs.
+    pub fn log_entries(&self) -> usize {
+        self.store.count() as usize
+    }
+
+    /// The entries, for tests of what reads them.
+    #[cfg(test)]
+    pub(crate) fn log(&mut self) -> &Store {
+        self.take_note_of_log();
+        &self.store
+    }
+
+    /// Puts the entries in order that came since somebody asked last.
+    fn take_note_of_log(&mut self) {
+        let entries = self.log_entries();
+        if self.matched != Some(entries) {
+            self.store.index();
+            self.matcher.log_changed(self.matched.is_none());
+            self.matched = Some(entries);
+        }
     }
 
     /// What is known of a frame that was fed.
@@ -165,6 +242,7 @@ impl Session {
 
     /// The verdict on a stream.
     pub fn verdict_of(&mut self, stream: u32, when: When) -> Option<Verdict<'_>> {
+        self.take_note_of_log();
         let Session { streams, store, matcher, survey, .. } = self;
         let (matches, survey) = match when {
             When::Final => {
@@ -180,6 +258,25 @@ impl Session {
     /// Numbers of the streams that were fed, in order.
     pub fn streams(&self) -> impl Iterator<Item = u32> + '_ {
         self.streams.numbers()
+    }
+}
+
+/// The log time before which nothing is of interest to a capture that begins then.
+pub fn earliest_of_interest(begin: CaptureTime) -> LogTime {
+    LogTime(begin.0.div_euclid(SECOND) - limits::LOG_BEFORE)
+}
+
+/// The time of the first entry in the beginning of an error log; `None` if it is none.
+pub fn error_log_begins(head: &[u8]) -> Option<LogTime> {
+    reader::begins(head)
+}
+
+/// What a setting says; within, `None` for `auto`, which is also what an empty one means.
+fn auto_or<T>(text: &str, parse: impl Fn(&str) -> Option<T>) -> Option<Option<T>> {
+    match text.trim() {
+        "" => Some(None),
+        auto if auto.eq_ignore_ascii_case("auto") => Some(None),
+        other => parse(other).map(Some),
     }
 }
 

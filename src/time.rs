@@ -48,7 +48,7 @@ impl LogTime {
         Some(LogTime(civil.and_utc().timestamp()))
     }
 
-    fn civil(self) -> Option<NaiveDateTime> {
+    pub(crate) fn civil(self) -> Option<NaiveDateTime> {
         DateTime::from_timestamp(self.0, 0).map(|instant| instant.naive_utc())
     }
 }
@@ -66,13 +66,11 @@ pub enum Zone {
 }
 
 impl Zone {
-    /// Understands `auto`, `local`, `UTC`, `+08:00`, `-0330`, and IANA names.
-    ///
-    /// `auto` is the zone of this machine until logs and capture are made to tell it.
+    /// Understands `local`, `UTC`, `+08:00`, `-0330`, and IANA names.
     pub fn parse(text: &str) -> Option<Zone> {
         let text = text.trim();
         match text.to_ascii_lowercase().as_str() {
-            "" | "auto" | "local" => Some(Zone::Local),
+            "local" => Some(Zone::Local),
             "utc" | "z" => FixedOffset::east_opt(0).map(Zone::Fixed),
             _ => parse_offset(text)
                 .map(Zone::Fixed)

@@ -54,7 +54,7 @@ fn the_first_line_has_no_rival() {
         let (entry, found) = verdict.entries().next().unwrap();
         assert!(found.certain && found.rivals == 0 && found.score >= 90, "{found:?}");
         assert_eq!(found.evidence.words(), "time,reset,uri,client,phase,host");
-        assert_eq!(entry.parts.connection, Some(55_077_498));
+        assert_eq!(entry.parts().unwrap().connection, Some(55_077_498));
         assert_eq!(verdict.leg(), Some(Leg::Client));
         let summary = verdict.summary();
         for part in ["client reset", "200", "/weixin/", "transaction is done", "error.log:1"] {

@@ -14,7 +14,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("time", &["limits", "error"]),
     ("tcp", &["archive", "time", "limits", "error"]),
     ("nginx", &["time", "limits", "error"]),
-    ("correlate", &["tcp", "nginx", "time", "limits", "error"]),
+    ("correlate", &["archive", "tcp", "nginx", "time", "limits", "error"]),
     ("session", &["correlate", "tcp", "nginx", "time", "limits", "error"]),
     ("abi", &[]),
     ("ffi", &["abi", "session", "correlate", "tcp", "time", "limits", "error"]),
@@ -198,7 +198,7 @@ fn the_header_needs_no_other_and_the_glue_only_its_own() {
 
 #[test]
 fn every_source_names_its_license() {
-    for directory in ["src", "include", "wireshark", "tests"] {
+    for directory in ["src", "include", "wireshark", "tests", "fuzz/src", "fuzz/fuzz_targets"] {
         for path in files(directory, &["rs", "c", "h"]) {
             let source = read(&path);
             let first = source.lines().next().unwrap_or_default();

@@ -13,6 +13,7 @@ use rstdiag::nginx::error_log::{
     self, ErrorEntry, Level, ParseError, Peer, RequestLine, Upstream,
 };
 use rstdiag::nginx::message::{self, Action, Shows, Text, ROWS};
+use rstdiag::nginx::prefix;
 use rstdiag::nginx::reader::{Counts, ErrorLogReader};
 use rstdiag::{limits, time::LogTime};
 use serde::Deserialize;
@@ -53,6 +54,9 @@ struct EntryCase {
     host: Option<String>,
     referrer: Option<String>,
     request_id: Option<String>,
+    login: Option<String>,
+    #[serde(default)]
+    udp: bool,
     #[serde(default)]
     truncated: bool,
     /// Name of the row that the entry belongs to.
@@ -93,6 +97,23 @@ struct UpstreamCase {
 #[serde(deny_unknown_fields)]
 struct Ends {
     end: Vec<EndCase>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Prefixes {
+    prefix: Vec<PrefixCase>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PrefixCase {
+    name: String,
+    line: String,
+    rest: Option<String>,
+    /// The entry stands in a JSON string, so that only unpacking gets at it.
+    #[serde(default)]
+    json: bool,
 }
 
 #[derive(Deserialize)]
@@ -212,12 +233,41 @@ fn entries_are_taken_apart() {
             ("host", entry.host, &case.host),
             ("referrer", entry.referrer, &case.referrer),
             ("request_id", entry.request_id, &case.request_id),
+            ("login", entry.login, &case.login),
         ] {
             assert_eq!(show(is), show(case.part(should).as_deref()), "{name}: {part}");
         }
+        assert_eq!(entry.udp, case.udp, "{name}: udp");
         assert_eq!(entry.truncated, case.truncated, "{name}: truncated");
         let row = message::classify(&entry).map(|end| end.row.name);
         assert_eq!(row, case.row.as_deref(), "{name}: row");
+    }
+}
+
+#[test]
+fn what_stands_before_a_line_is_taken_off() {
+    let entry = RESET.replace("client: 10.0.0.1", r#"client: 10.0.0.1, server: "\x\""#);
+    let prefixes: Prefixes =
+        toml::from_str(include_str!("data/nginx/prefixes.toml")).expect("prefixes.toml");
+    for case in prefixes.prefix {
+        let fill = |text: &str, entry: &str| {
+            let parts: Vec<_> = text.split("{}").map(unescape).collect();
+            parts.join(entry.as_bytes())
+        };
+        let quoted = serde_json::to_string(&entry).expect("a JSON string");
+        let line = match case.json {
+            true => case.line.replace("{}", &quoted[1..quoted.len() - 1]).into_bytes(),
+            false => fill(&case.line, &entry),
+        };
+        let rest = case.rest.as_deref().unwrap_or("{}");
+        let rest = fill(rest, &entry);
+        let name = &case.name;
+        assert_eq!(show(Some(&prefix::unpack(&line))), show(Some(&rest)), "{name}");
+        let stripped = if case.json { &line } else { &rest };
+        assert_eq!(show(Some(prefix::strip(&line))), show(Some(stripped)), "{name}");
+        for cut in 0..line.len() {
+            prefix::unpack(&line[..cut]);
+        }
     }
 }
 
@@ -421,6 +471,56 @@ fn lines_are_numbered_through_whatever_is_between() {
 }
 
 #[test]
+fn an_entry_goes_on_where_a_client_sent_line_feeds() {
+    let begun = "2015/12/01 15:49:48 [error] 1#0: *7 broken header: \"GET / HTTP/1.1";
+    let ended = "\" while reading PROXY protocol, client: 10.0.0.1, server: 0.0.0.0:80";
+    let whole = format!("{begun}\r\nHost: a\r\n\r\n{ended}");
+    let before = |prefix: &str, text: &str| -> String {
+        text.split('\n').map(|line| format!("{prefix}{line}\n")).collect()
+    };
+    for prefix in ["", "nginx-1  | ", "2026-11-24T07:22:02Z stderr F "] {
+        let log = before(prefix, &format!("{RESET}\n{whole}\n{RESET}\n{whole}"));
+        let mut seen = Vec::new();
+        let counts = read(&[log.as_bytes()], |number, end, entry| {
+            let client = entry.client.map(<[u8]>::to_vec);
+            seen.push((number, end.row.name, client, entry.message.len()));
+        });
+        let client = Some(b"10.0.0.1".to_vec());
+        let broken =
+            whole.find(" while").expect("an action") - whole.find("broken").expect("it");
+        let expected = [
+            (1, "call_reset", client.clone(), 13),
+            (2, "proxy_header_broken", client.clone(), broken),
+            (6, "call_reset", client.clone(), 13),
+            (7, "proxy_header_broken", client.clone(), broken),
+        ];
+        assert_eq!(seen, expected, "{prefix}");
+        assert_eq!((counts.lines, counts.entries, counts.malformed), (10, 4, 0));
+        let pieces: Vec<&[u8]> = log.as_bytes().chunks(7).collect();
+        assert_eq!(summary(&pieces), summary(&[log.as_bytes()]));
+    }
+    // What has no end is ended by the next entry, by the end of the file, and by its length.
+    let endless = format!("{begun}\n{}{RESET}\n{begun}", "x\n".repeat(limits::LOG_LINE));
+    for log in [format!("{begun}\nx\n{RESET}\n{begun}"), endless] {
+        let (seen, counts) = summary(&[log.as_bytes()]);
+        assert_eq!((seen.len(), counts.ends), (3, 3));
+    }
+}
+
+#[test]
+fn entries_that_are_too_old_are_only_counted() {
+    let old = RESET.replace("2015/12/01 15:49:48", "2015/11/30 23:59:59");
+    let log = format!("{old}\nweb-1 | {old}\n{RESET}\nweb-1 | {RESET}");
+    let earliest = LogTime::from_civil(2015, 12, 1, 0, 0, 0).expect("a time");
+    let mut reader = ErrorLogReader::not_before(earliest);
+    let mut numbers = Vec::new();
+    reader.push(log.as_bytes(), &mut |line| numbers.push(line.number));
+    let counts = reader.finish(&mut |line| numbers.push(line.number));
+    assert_eq!(numbers, [3, 4]);
+    assert_eq!((counts.entries, counts.early, counts.ends), (4, 2, 2));
+}
+
+#[test]
 fn a_line_of_a_megabyte_is_one_damaged_line() {
     let long = format!("{RESET}{}", "x".repeat(1 << 20));
     let log = format!("{RESET}\n{long}\n{RESET}\n{long}");
@@ -469,15 +569,17 @@ fn odd_files_are_described() {
     let prefixed =
         [format!("web-1 | {RESET}\n"), format!("<190>Dec  1 15:49:48 web x: {RESET}")];
     let masked = RESET.replace("client: 10.0.0.1", "client: <a b>");
-    let cases: [(&[u8], Option<&str>); 8] = [
+    let unknown = format!("web 1 says: {RESET}");
+    let cases: [(&[u8], Option<&str>); 9] = [
         (b"", Some("is empty")),
         (b"\x1f\x8b\x08\0\0\0\0\0\0\x03", Some("compressed")),
         (
             b"10.0.0.1 - - [01/Dec/2015:15:49:48 +0800] \"GET / HTTP/1.1\" 200 5\n",
             Some("is it"),
         ),
-        (prefixed[0].as_bytes(), Some("before it")),
-        (prefixed[1].as_bytes(), Some("before it")),
+        (prefixed[0].as_bytes(), None),
+        (prefixed[1].as_bytes(), None),
+        (unknown.as_bytes(), Some("before it")),
         (masked.as_bytes(), Some("edited")),
         (RESET.as_bytes(), None),
         (b"2015/12/01 15:49:48 [notice] 1#0: signal process started\n", None),
@@ -596,7 +698,7 @@ fn a_cut_line_has_no_part_that_the_whole_line_lacks() {
 
 /// The client put `, client: ` or the beginning of a part into the message or the request.
 fn is_forged(entry: &ErrorEntry<'_>) -> bool {
-    let parts = [Some(entry.message), entry.request, entry.host, entry.subrequest];
+    let parts = [Some(entry.message), entry.request, entry.host, entry.subrequest, entry.login];
     let marks: [&[u8]; 3] = [b", client: ", b"\", ", b"\" HTTP"];
     parts
         .into_iter()

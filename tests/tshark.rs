@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -73,6 +74,28 @@ fn the_sample_needs_no_words_on_standard_error() {
     let (phases, entries, stderr) = told(&options(&dir().join("error.log")));
     assert_eq!((phases, entries), (PHASES, ENTRIES));
     assert!(!stderr.contains("rstdiag"), "{stderr}");
+}
+
+/// logrotate has cut the log in two and packed the older half; the access log lies beside it.
+#[test]
+fn a_folder_of_rotated_logs_is_one_log() {
+    let folder = dir().join("rotated");
+    fs::create_dir(&folder).unwrap();
+    let log = sample_log();
+    let middle = log.len() / 2;
+    let cut = middle + log[middle..].iter().position(|&b| b == b'\n').unwrap() + 1;
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(&log[..cut]).unwrap();
+    file("rotated/error.log.2.gz", &packed.finish().unwrap());
+    file("rotated/error.log.1", &log[cut..]);
+    file("rotated/error.log", b"");
+    file("rotated/access.log", b"192.0.2.7 - - [x] \"GET / HTTP/1.1\" 200 1\n");
+    open_up(&folder);
+    for path in [folder.clone(), folder.join("err*")] {
+        let (phases, entries, stderr) = told(&options(&path));
+        assert_eq!((phases, entries), (PHASES, ENTRIES), "{}", path.display());
+        assert!(!stderr.contains("rstdiag"), "{stderr}");
+    }
 }
 
 #[test]
@@ -184,6 +207,28 @@ fn zone_and_window_decide_what_is_near() {
     assert_eq!(entries("+08:00", "2"), 0);
     assert_eq!(entries("Asia/Shanghai", "2"), 0);
     assert!(entries("+08:00", "28800") > 0, "eight hours");
+}
+
+/// The sample's log by clocks of other zones, or off by seconds: the same entries are found.
+#[test]
+fn zone_and_skew_are_found_by_the_host_too() {
+    let log = fs::read_to_string(dir().join("error.log")).unwrap();
+    for shift in [8 * 3600, -(3 * 3600 + 1800), 5 * 3600 + 2700 + 40] {
+        let shifted: String = log
+            .lines()
+            .map(|line| {
+                let (time, rest) = line.split_at(19);
+                let time = chrono::NaiveDateTime::parse_from_str(time, "%Y/%m/%d %H:%M:%S");
+                let time = time.unwrap() + chrono::TimeDelta::seconds(shift);
+                format!("{}{rest}\n", time.format("%Y/%m/%d %H:%M:%S"))
+            })
+            .collect();
+        let mut options = options(&file("shifted.log", shifted.as_bytes()));
+        options[1] = "time_zone:auto".to_owned();
+        assert_eq!(told(&options).1, ENTRIES, "{shift} s");
+        options.push("clock_offset:soon".to_owned());
+        assert!(told(&options).2.contains("clock_offset: 'soon' is not understood"));
+    }
 }
 
 #[test]

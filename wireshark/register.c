@@ -19,6 +19,7 @@ expert_field rstdiag_ei_defect = EI_INIT;
 
 static const char *pref_error_log = "";
 static const char *pref_time_zone = "auto";
+static const char *pref_clock_offset = "auto";
 static unsigned pref_window = 2;
 
 /* The analysis of the capture that is open. */
@@ -128,6 +129,7 @@ begin_session(void)
     char window[16];
     snprintf(window, sizeof window, "%u", pref_window);
     set_option(RSTDIAG_OPTION_TIME_ZONE, pref_time_zone);
+    set_option(RSTDIAG_OPTION_CLOCK_OFFSET, pref_clock_offset);
     set_option(RSTDIAG_OPTION_WINDOW, window);
     set_option(RSTDIAG_OPTION_ERROR_LOG, pref_error_log);
     state.notices_told = rstdiag_tell_notices(state.session, 0);
@@ -139,13 +141,19 @@ register_preferences(void)
     module_t *module = prefs_register_protocol(rstdiag_proto, NULL);
     prefs_register_filename_preference(
         module, "error_log", "nginx error log",
-        "Error log of the nginx that is in the capture. Leave it empty to do without.",
+        "Error log of the nginx that is in the capture: a file, a directory, or a pattern such "
+        "as /var/log/nginx/*error*; plain, gzip or zstd. Leave it empty to do without.",
         &pref_error_log, false);
     prefs_register_string_preference(
         module, "time_zone", "Time zone of the log",
         "Zone of the log's times: auto, local, UTC, an offset such as +08:00, or a name such "
-        "as Asia/Shanghai.",
+        "as Asia/Shanghai. With auto, log and capture tell it.",
         &pref_time_zone);
+    prefs_register_string_preference(
+        module, "clock_offset", "Clock offset (seconds)",
+        "Seconds to add to the log's times: a number, or auto, with which log and capture tell "
+        "it.",
+        &pref_clock_offset);
     prefs_register_uint_preference(
         module, "window", "Window (seconds)",
         "Seconds that a log entry and its packet may lie apart, beyond the log's own "

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Which phases of a connection agree with which messages, as a table.
 
+use crate::nginx::error_log::ErrorEntry;
 use crate::nginx::message::{Action, End, Leg, Shows};
 use crate::tcp::phase::Phase::{self, *};
 
@@ -109,12 +110,14 @@ const TABLE: &[(Action, Phases, Phases)] = &[
 ];
 
 /// How far a connection can have come when nginx writes this about its end.
-pub fn phases(end: &End<'_>, action: Option<&[u8]>) -> Phases {
+pub fn phases(end: &End<'_>, entry: &ErrorEntry<'_>) -> Phases {
     if end.shows == Shows::Refused {
         return Phases::of(&[Handshake]);
     }
-    let Some(action) = action else { return without_action(end) };
-    let row = Action::of(action).and_then(|action| TABLE.iter().find(|row| row.0 == action));
+    if entry.action.is_none() {
+        return without_action(end);
+    }
+    let row = end.action.and_then(|action| TABLE.iter().find(|row| row.0 == action));
     match (row, end.leg) {
         (Some(&(_, client, _)), Leg::Client) => client,
         (Some(&(_, _, upstream)), Leg::Upstream) => upstream,

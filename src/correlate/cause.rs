@@ -118,6 +118,8 @@ pub enum Sign {
     GivenUpBy(Side),
     /// The server said that it has not begun with the open request of HTTP/2.
     Unprocessed,
+    /// The connection is a WebSocket, or a tunnel in which no HTTP is read.
+    Tunnelled,
 }
 
 use Sign::*;
@@ -212,6 +214,9 @@ impl Sign {
             Unprocessed => {
                 "the server said that it has not begun with the request (GOAWAY, or \
                  REFUSED_STREAM)"
+            }
+            Tunnelled => {
+                "the connection is a WebSocket, or a tunnel in which no HTTP can be read"
             }
         }
     }
@@ -346,7 +351,7 @@ pub static ROWS: &[Row] = &[
     Row {
         word: "client_abort",
         needs: &[ResetByClient, Is(Form::Active), Cut(Phase::AwaitingResponse)],
-        not: &[ProbesUnanswered, RequestRepeated],
+        not: &[ProbesUnanswered, RequestRepeated, Tunnelled],
         sentence: "The client gave up while it waited for the response.",
         advice: "See the client's own timeout, or a user who left; nginx writes 499. If the \
                  time that it waited is always the same, it is a timeout.",
@@ -355,7 +360,7 @@ pub static ROWS: &[Row] = &[
     Row {
         word: "client_abort",
         needs: &[ResetByClient, Is(Form::Active), Cut(Phase::DuringResponse)],
-        not: &[ProbesUnanswered],
+        not: &[ProbesUnanswered, Tunnelled],
         sentence: "The client went away in the middle of the response.",
         advice: "A user left, or the client stopped reading. The response is lost; the server \
                  cannot prevent it.",
@@ -364,7 +369,7 @@ pub static ROWS: &[Row] = &[
     Row {
         word: "client_abort",
         needs: &[ResetByClient, Is(Form::Active), Cut(Phase::DuringRequest)],
-        not: &[ProbesUnanswered],
+        not: &[ProbesUnanswered, Tunnelled],
         sentence: "The client went away in the middle of its own request.",
         advice:
             "A user left, or the client's own timeout for the upload passed; see the client.",
@@ -373,7 +378,7 @@ pub static ROWS: &[Row] = &[
     Row {
         word: "client_abort",
         needs: &[ClientLeft, NoReset],
-        not: &[RequestRepeated, GivenUpBy(Side::Client), GivenUpBy(Side::Server)],
+        not: &[RequestRepeated, GivenUpBy(Side::Client), GivenUpBy(Side::Server), Tunnelled],
         sentence: "The client closed before it had the response.",
         advice:
             "See the client's timeout, or a user who left; nginx writes 499. If such clients \
@@ -390,7 +395,14 @@ pub static ROWS: &[Row] = &[
     Row {
         word: "unread_data",
         needs: &[ResetByServer, Is(Form::Active), Unread],
-        not: &[ManyTogether, ProbesUnanswered, SynAckRepeated, TlsRefused, Unprocessed],
+        not: &[
+            ManyTogether,
+            ProbesUnanswered,
+            SynAckRepeated,
+            TlsRefused,
+            Unprocessed,
+            Tunnelled,
+        ],
         or: Some("forced_abort"),
         sentence: "The server closed its socket with data of the client still unread, which \
                    makes a RST of the close.",
@@ -401,7 +413,7 @@ pub static ROWS: &[Row] = &[
     Row {
         word: "unread_data",
         needs: &[ResetByClient, Is(Form::Active), Cut(Phase::AfterResponse), Unread],
-        not: &[ProbesUnanswered],
+        not: &[ProbesUnanswered, Tunnelled],
         or: Some("forced_abort"),
         sentence: "The client closed its socket with data of the response still unread, or \
                    aborts on purpose, when it had all of it.",
@@ -419,6 +431,7 @@ pub static ROWS: &[Row] = &[
             Cut(Phase::Handshake),
             TlsRefused,
             Unprocessed,
+            Tunnelled,
         ],
         sentence: "The server aborted the connection on purpose, with nothing new from the \
                    client.",
@@ -460,6 +473,7 @@ pub static ROWS: &[Row] = &[
     Row {
         word: "data_after_close",
         needs: &[ResetByClient, Is(Form::Passive), AfterOwnFin, Answers(What::Data)],
+        not: &[Tunnelled],
         sentence: "The server sent its response to a client that had closed already.",
         advice: "See why the client did not wait: its timeout, or a user who left. The server \
                  is not at fault.",
@@ -468,7 +482,7 @@ pub static ROWS: &[Row] = &[
     Row {
         word: "data_after_close",
         needs: &[ResetByServer, Is(Form::Passive), AfterOwnFin, Answers(What::Data)],
-        not: &[AnsweredRequest, Encrypted],
+        not: &[AnsweredRequest, Encrypted, Tunnelled],
         sentence: "The client went on sending to a server that had closed already.",
         advice: "The server answered before it had read all, or gave up on the client. Let it \
                  linger (lingering_close always, lingering_timeout).",
@@ -477,6 +491,7 @@ pub static ROWS: &[Row] = &[
     Row {
         word: "data_after_close",
         needs: &[ResetByServer, Is(Form::Passive), AfterOwnFin, Answers(What::Data), Encrypted],
+        not: &[Tunnelled],
         or: Some("keepalive_race"),
         sentence: "The client went on sending to a server that had closed already.",
         advice:
@@ -548,7 +563,7 @@ pub static ROWS: &[Row] = &[
     Row {
         word: "keepalive_timeout",
         needs: &[NoReset, IdleForWholeSeconds],
-        not: &[GivenUpBy(Side::Client), GivenUpBy(Side::Server)],
+        not: &[GivenUpBy(Side::Client), GivenUpBy(Side::Server), Tunnelled],
         harmless: true,
         sentence: "The server closed the connection because it had been idle for long enough.",
         advice: "Nothing is wrong. See keepalive_timeout if it is too short for the client.",
@@ -567,6 +582,7 @@ pub static ROWS: &[Row] = &[
     Row {
         word: "crash",
         needs: &[NoReset, EndedShort],
+        not: &[Tunnelled],
         or: Some("upstream_failed"),
         sentence: "The server ended the response in order, before its end: its process was \
                    killed or gave up, and the system closed for it.",
@@ -857,6 +873,7 @@ impl Signs<'_> {
                 let http = stream.http2().filter(|_| failed);
                 http.zip(exchange).is_some_and(|(http, exchange)| http.is_unprocessed(exchange))
             }
+            Tunnelled => stream.is_tunnelled(),
         }
     }
 
@@ -986,7 +1003,7 @@ impl Signs<'_> {
                 false => "the last data came from the other side".to_owned(),
             },
             ResetByClient | ResetByServer | Cut(_) | Accepted | Established | NothingAsked
-            | NoReset | AfterPeerFin | Encrypted | Stayed => return None,
+            | NoReset | AfterPeerFin | Encrypted | Stayed | Tunnelled => return None,
         })
     }
 

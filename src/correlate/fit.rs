@@ -3,6 +3,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use crate::correlate::events::{stream_requests, Event, Events, Kind};
@@ -49,6 +50,8 @@ pub struct End {
     /// No response of it has a complete head, as far as can be read.
     in_head: bool,
     client: Endpoint,
+    /// The client that a load balancer names.
+    proxied: Option<IpAddr>,
     server: Endpoint,
     /// Of the exchanges that it can be about.
     requests: Rc<[Option<u64>]>,
@@ -72,6 +75,7 @@ impl End {
             phase: phase(stream, kind),
             in_head,
             client: stream.end(Side::Client),
+            proxied: stream.proxied_client().map(|client| client.ip()),
             server: stream.end(Side::Server),
             requests: requests.clone(),
             hosts: hosts.clone(),
@@ -169,7 +173,7 @@ pub fn legs(leg: Leg) -> &'static [Leg] {
 }
 
 /// The kinds of ends that an entry can be about.
-fn kinds(leg: Leg, traits: &Traits) -> &'static [Kind] {
+pub(super) fn kinds(leg: Leg, traits: &Traits) -> &'static [Kind] {
     use Kind::{Fin, Reset, Silence};
     // Nginx is the server of its clients and the client of its upstreams.
     let client = (leg == Leg::Client) == (traits.by == By::Peer);
@@ -193,7 +197,7 @@ fn kinds(leg: Leg, traits: &Traits) -> &'static [Kind] {
 /// What agrees between an entry and an end of a stream, and how much that weighs; `None` if
 /// anything contradicts.
 fn weigh(traits: &Traits, leg: Leg, end: &End) -> Option<(Evidence, u8)> {
-    let &End { kind, time, phase, in_head, client, server, encrypted, unasked, .. } = end;
+    let &End { kind, time, phase, in_head, server, encrypted, unasked, .. } = end;
     let End { requests, hosts, .. } = end;
     let mut evidence = Evidence::default();
     evidence.add(Criterion::Time, true);
@@ -212,7 +216,7 @@ fn weigh(traits: &Traits, leg: Leg, end: &End) -> Option<(Evidence, u8)> {
             if is_upstream == Some(true) {
                 return None;
             }
-            evidence.add(Criterion::Client, agree(traits.client, client.addr)?);
+            evidence.add(Criterion::Client, is_client(traits, end)?);
             agree(traits.listen_port, Some(server.port))?;
         }
     }
@@ -232,6 +236,16 @@ fn weigh(traits: &Traits, leg: Leg, end: &End) -> Option<(Evidence, u8)> {
         Leg::Client | Leg::Unknown => evidence.add(Criterion::Host, same_host?),
     }
     Some((evidence, evidence.weight().saturating_sub(lateness(traits, time))))
+}
+
+/// Whether an entry names the client of an end's stream. Behind a load balancer that names it in a
+/// header of the PROXY protocol, nginx's configuration decides whether the entry has that
+/// address or the balancer's.
+fn is_client(traits: &Traits, end: &End) -> Option<bool> {
+    match traits.client.is_some() && traits.client == end.proxied {
+        true => Some(true),
+        false => agree(traits.client, end.client.addr),
+    }
 }
 
 /// Whether two values agree; `None` if they contradict each other. One that is not known does

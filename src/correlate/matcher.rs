@@ -14,6 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::correlate::assign::{assign, Decision, Edge, Place};
+use crate::correlate::clock::Ballot;
 use crate::correlate::crowd;
 use crate::correlate::events::{stream_requests, Events};
 use crate::correlate::evidence::{Criterion, Evidence};
@@ -60,10 +61,12 @@ pub struct Matcher {
     window: i64,
     events: Events,
     /// Everything, matched: the entries of each stream.
-    settled: HashMap<u32, Vec<Match>>,
+    settled: Settled,
     /// The last end of a stream by then.
     settled_at: CaptureTime,
     pace: Pace,
+    /// When to count votes for the log's clock while the capture is being read.
+    clock_pace: Pace,
     /// The answer to the last question about one stream.
     answer: Vec<Match>,
 }
@@ -92,9 +95,10 @@ impl Default for Matcher {
         Matcher {
             window: WINDOW,
             events: Events::default(),
-            settled: HashMap::new(),
+            settled: Settled::default(),
             settled_at: CaptureTime(i64::MIN),
             pace: Pace::default(),
+            clock_pace: Pace::default(),
             answer: Vec::new(),
         }
     }
@@ -127,16 +131,22 @@ impl Matcher {
     /// A segment was fed.
     pub fn fed(&mut self) {
         self.pace.changed();
+        self.clock_pace.changed();
     }
 
-    /// Entries were added.
-    pub fn log_changed(&mut self) {
-        self.pace.forget();
+    /// Entries were added: at first all of a log, later what it grew by.
+    pub fn log_changed(&mut self, at_first: bool) {
+        for pace in [&mut self.pace, &mut self.clock_pace] {
+            match at_first {
+                true => pace.forget(),
+                false => pace.changed(),
+            }
+        }
     }
 
     /// The entries about a stream, when every segment has been fed.
-    pub fn all(&mut self, number: u32, streams: &Streams, store: &Store) -> &[Match] {
-        if store.kept().is_empty() {
+    pub fn all(&mut self, number: u32, streams: &Streams, store: &mut Store) -> &[Match] {
+        if store.count() == 0 {
             return &[];
         }
         if self.pace.is_due() {
@@ -145,14 +155,22 @@ impl Matcher {
         let last = streams.get(number).and_then(|s| ends(&s).map(|(_, time)| time).max());
         let is_past = last.is_some_and(|last| last < self.settled_at.plus(-self.reach()));
         if self.pace.is_current() || is_past {
-            return self.settled.get(&number).map_or(&[], Vec::as_slice);
+            return self.settled.of(number);
         }
         self.so_far(number, streams, store)
     }
 
     /// The entries about a stream, judged by its neighbours of this moment.
-    pub fn so_far(&mut self, number: u32, streams: &Streams, store: &Store) -> &[Match] {
+    pub fn so_far(&mut self, number: u32, streams: &Streams, store: &mut Store) -> &[Match] {
         self.answer.clear();
+        if store.count() == 0 {
+            return &[];
+        }
+        if store.clock().asks() && self.clock_pace.is_due() {
+            let mut ballot = Ballot::new(store);
+            streams.iter().for_each(|(_, stream)| ballot.add(&stream));
+            self.set_clock(ballot, streams, store);
+        }
         if let Some(stream) = streams.get(number) {
             self.events.sort();
             self.answer = self.near(number, &stream, streams, store).unwrap_or_default();
@@ -160,24 +178,30 @@ impl Matcher {
         &self.answer
     }
 
-    fn settle(&mut self, streams: &Streams, store: &Store) {
+    fn set_clock(&mut self, ballot: Ballot, streams: &Streams, store: &mut Store) {
+        if let Some(clock) = ballot.count(store.clock()) {
+            store.set_clock(clock);
+        }
+        self.clock_pace.worked_out(streams.count() + store.count() as usize);
+    }
+
+    fn settle(&mut self, streams: &Streams, store: &mut Store) {
         let mut events = Events::default();
+        let mut ballot = Ballot::new(store);
         self.settled_at = CaptureTime(i64::MIN);
         for (number, stream) in streams.iter() {
             events.add(number, &stream, [false; 3]);
             events.add_silence(number, &stream);
+            ballot.add(&stream);
             let last = ends(&stream).map(|(_, time)| time).max();
             self.settled_at = self.settled_at.max(last.unwrap_or(self.settled_at));
         }
         events.sort();
-        let groups = self.groups(0..store.kept().len() as u32, &events, streams, store);
-        let mut by_stream: HashMap<u32, Vec<Match>> = HashMap::new();
-        for (stream, found) in decide_all(groups, store) {
-            by_stream.entry(stream).or_default().push(found);
-        }
-        by_stream.values_mut().for_each(|matches| sort(matches));
-        self.settled = by_stream;
-        self.pace.worked_out(streams.count() + store.kept().len());
+        self.set_clock(ballot, streams, store);
+        let groups = self.groups(0..store.count(), &events, streams, store);
+        let all = decide_all(groups, store);
+        self.settled = Settled::new(all);
+        self.pace.worked_out(streams.count() + store.count() as usize);
     }
 
     /// The matches of one stream, decided among the entries that fit it and the other streams
@@ -194,8 +218,9 @@ impl Matcher {
             let (from, to) = (end.time.plus(-self.window - SECOND), end.time.plus(self.window));
             let requests = stream_requests(stream).into_iter();
             let entries = requests.flat_map(|request| store.between(request, from, to));
-            let fitting =
-                entries.filter(|&entry| fits_end(&store.kept()[entry as usize].traits, &end));
+            let fitting = entries.filter(|&entry| {
+                store.kept(entry).is_some_and(|kept| fits_end(&kept.traits, &end))
+            });
             near.extend(fitting.take(limits::NEIGHBOURS + 1));
         }
         near.sort_unstable();
@@ -207,7 +232,7 @@ impl Matcher {
         let decided = decide(&pairs(&groups), store).into_iter();
         let mut out: Vec<Match> =
             decided.filter(|(to, _)| *to == number).map(|(_, found)| found).collect();
-        sort(&mut out);
+        out.sort_by_key(rank);
         Some(out)
     }
 
@@ -219,23 +244,21 @@ impl Matcher {
         streams: &Streams,
         store: &Store,
     ) -> Vec<Group> {
-        let mut by_traits: HashMap<&Traits, Vec<u32>> = HashMap::new();
+        let mut by_traits: HashMap<Traits, Vec<u32>> = HashMap::new();
         for entry in entries {
-            by_traits.entry(&store.kept()[entry as usize].traits).or_default().push(entry);
+            if let Some(kept) = store.kept(entry) {
+                by_traits.entry(kept.traits).or_default().push(entry);
+            }
         }
-        // Neighbours in time are about the same streams.
-        let mut by_time: Vec<(&Traits, Vec<u32>)> = by_traits.into_iter().collect();
-        by_time.sort_by(|a, b| (a.0.instant, &a.1).cmp(&(b.0.instant, &b.1)));
+        // In the order of the log, so that the streams that are looked at are near each other.
+        let mut by_traits: Vec<(Traits, Vec<u32>)> = by_traits.into_iter().collect();
+        by_traits.sort_by(|a, b| a.1.cmp(&b.1));
         let mut ends = Ends::new(streams);
-        let mut groups: Vec<Group> = by_time
-            .into_iter()
-            .map(|(traits, entries)| {
-                let fits = fits(traits, self.window, events, &mut ends);
-                Group { entries, fits, dropped: 0 }
-            })
-            .collect();
-        groups.sort_by(|a, b| a.entries.cmp(&b.entries));
-        groups
+        let groups = by_traits.into_iter().map(|(traits, entries)| {
+            let fits = fits(&traits, self.window, events, &mut ends);
+            Group { entries, fits, dropped: 0 }
+        });
+        groups.collect()
     }
 }
 
@@ -331,7 +354,7 @@ impl Units {
     fn new(pairs: &[Pair], store: &Store) -> Units {
         let mut groups: BTreeMap<(Option<u64>, u32), Vec<usize>> = BTreeMap::new();
         for (index, pair) in pairs.iter().enumerate() {
-            let connection = store.kept()[pair.entry as usize].connection;
+            let connection = store.kept(pair.entry).and_then(|kept| kept.connection);
             // The entries about one client's connection share its number. An upstream's
             // connection has none of its own.
             let shared = connection.filter(|_| pair.fit.leg == Leg::Client);
@@ -366,10 +389,10 @@ const RACE_FOR_LINE: i64 = 5_000_000;
 
 /// Where an entry stands in the order of its leg.
 pub(super) fn place(pair: &Pair, store: &Store) -> Option<Place> {
-    let kept = &store.kept()[pair.entry as usize];
+    let kept = store.kept(pair.entry)?;
     let (number, race) = match pair.fit.leg {
         Leg::Client => (kept.connection?, RACE_FOR_NUMBER),
-        Leg::Upstream => (u64::from(kept.file) << 40 | kept.line, RACE_FOR_LINE),
+        Leg::Upstream => (u64::from(kept.file) << 32 | u64::from(kept.line), RACE_FOR_LINE),
         Leg::Unknown => return None,
     };
     Some(Place { number, process: kept.pid, race })
@@ -414,7 +437,34 @@ impl Pair {
     }
 }
 
+/// Matches of many streams, in no more room than they need.
+#[derive(Debug, Default)]
+struct Settled {
+    /// For each match its stream, in order.
+    streams: Vec<u32>,
+    matches: Vec<Match>,
+}
+
+impl Settled {
+    fn new(mut all: Vec<(u32, Match)>) -> Settled {
+        all.sort_by_key(|(stream, found)| (*stream, rank(found)));
+        let mut settled = Settled {
+            streams: Vec::with_capacity(all.len()),
+            matches: Vec::with_capacity(all.len()),
+        };
+        settled.streams.extend(all.iter().map(|(stream, _)| stream));
+        settled.matches.extend(all.iter().map(|(_, found)| *found));
+        settled
+    }
+
+    fn of(&self, stream: u32) -> &[Match] {
+        let from = self.streams.partition_point(|&other| other < stream);
+        let len = self.streams[from..].partition_point(|&other| other == stream);
+        &self.matches[from..from + len]
+    }
+}
+
 /// The entry about the reset first, then what is certain, then in the order of the log.
-fn sort(matches: &mut [Match]) {
-    matches.sort_by_key(|m| (!m.about_reset, !m.certain, m.entry));
+fn rank(found: &Match) -> (bool, bool, u32) {
+    (!found.about_reset, !found.certain, found.entry)
 }

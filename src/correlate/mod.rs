@@ -5,6 +5,7 @@ pub mod agreement;
 pub mod assign;
 pub mod cause;
 pub mod chain;
+pub mod clock;
 mod crowd;
 pub mod events;
 pub mod evidence;

@@ -52,7 +52,7 @@ impl Order {
                 let Traits { shows, phases, .. } = kept.traits;
                 let prompt =
                     shows != Shows::NoAnswer && phases != Phases::of(&[Phase::BeforeRequest]);
-                Some(kept.line).filter(|_| prompt)
+                Some(u64::from(kept.line)).filter(|_| prompt)
             }
         }
     }
@@ -144,9 +144,9 @@ pub(super) fn narrow(groups: Vec<Group>, store: &Store) -> (Vec<Group>, Vec<Grou
     }
     let mut series: BTreeMap<Order, Vec<(u64, u32)>> = BTreeMap::new();
     for (index, item) in (0u32..).zip(&items) {
-        let kept = &store.kept()[item.entry as usize];
+        let Some(kept) = store.kept(item.entry) else { continue };
         for order in [Order::Numbers, Order::Lines { file: kept.file, process: kept.pid }] {
-            if let Some(place) = order.place(kept) {
+            if let Some(place) = order.place(&kept) {
                 series.entry(order).or_default().push((place, index));
             }
         }

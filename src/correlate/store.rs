@@ -1,48 +1,91 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The log entries that are kept: those about the end of a connection.
 //!
-//! An entry is kept as it stands in the file, and beside it what the matcher compares, in a
-//! shape that is cheap to compare: addresses as numbers, long texts as hashes.
+//! An entry is kept as it stands in the file, packed, and beside it what the matcher compares,
+//! in a shape that is small and cheap to compare: addresses as numbers, long texts as hashes,
+//! and what many entries have in common once for all of them. Matching unpacks nothing.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU64;
 
+use crate::archive::{Archive, Record};
 use crate::correlate::agreement::{self, Phases};
+use crate::correlate::clock::Clock;
 use crate::correlate::fit::legs;
 use crate::error::Error;
 use crate::limits;
-use crate::nginx::error_log::{self, ErrorEntry, Peer, RequestLine, Upstream};
+use crate::nginx::error_log::{self, Peer, RequestLine, Upstream};
 use crate::nginx::message::{By, Leg, Shows};
 use crate::nginx::reader::{Counts, LineRef};
 use crate::tcp::http::host_hash;
-use crate::time::{CaptureTime, LogTime, Zone};
+use crate::time::{CaptureTime, LogTime, SECOND};
+
+pub use crate::nginx::error_log::ErrorEntry;
 
 /// Entries of all logs, in the order in which they were read.
 #[derive(Debug, Default)]
 pub struct Store {
-    zone: Zone,
+    clock: Clock,
     files: Vec<Box<str>>,
-    kept: Vec<Kept>,
-    /// The entries as they stand in their files, back to back.
-    text: Vec<u8>,
+    /// The file that is being read.
+    file: u32,
+    rows: Vec<Row>,
+    /// What rows have in common, each once.
+    settings: Vec<Setting>,
+    setting_numbers: HashMap<Setting, u32>,
+    /// The entries as they stand in their files, each after its length.
+    texts: Archive,
     /// Entries that were not kept because there are too many.
     dropped: u64,
-    /// Entries in the order of time: all of them, and by the request of the stream that they
-    /// can be about, where `None` stands for those that may be about any.
-    by_time: Vec<(CaptureTime, u32)>,
-    by_request: HashMap<Option<u64>, Vec<(CaptureTime, u32)>>,
-    last_instant: Option<(LogTime, Option<CaptureTime>)>,
+    /// Nanoseconds to add to a log time: each from this entry on, to the next. Zones seldom
+    /// change, so these are few. `None` where the zone has no such time.
+    shifts: Vec<(u32, Option<i64>)>,
+    /// Entries that have an instant, by it, and by what they say of a request on either leg.
+    by_time: Vec<u32>,
+    by_request: Vec<u32>,
+    by_passed: Vec<u32>,
 }
 
-/// One entry, as it is kept.
+/// One entry, as small as it gets: of these there are a great many.
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    time: LogTime,
+    request: Option<NonZeroU64>,
+    passed: Option<NonZeroU64>,
+    connection: Option<NonZeroU64>,
+    text: Record,
+    /// Unspecified if it is not known.
+    client: Ipv6Addr,
+    line: u32,
+    setting: u32,
+}
+
+/// What many entries have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Setting {
+    file: u32,
+    pid: u32,
+    leg: Leg,
+    by: By,
+    shows: Shows,
+    phases: Phases,
+    listen_port: Option<u16>,
+    upstream: Option<SocketAddr>,
+    host: Option<u64>,
+}
+
+/// What is known of an entry without its text.
 #[derive(Clone, Copy, Debug)]
 pub struct Kept {
-    text: (usize, u32),
     /// Which file, counted in the order of reading.
     pub file: u32,
     /// Number of the entry's line, from 1.
-    pub line: u64,
+    pub line: u32,
+    /// What the log's clock showed.
+    pub time: LogTime,
     /// The process that wrote it.
     pub pid: u32,
     /// Serial number of the client's connection.
@@ -89,19 +132,24 @@ impl Traits {
     }
 }
 
-/// One entry, taken apart. Texts are as in the file, not escaped.
+/// One entry, as it stands in its file.
 #[derive(Clone, Debug)]
 pub struct Entry<'a> {
     /// The whole entry.
-    pub raw: &'a [u8],
+    pub raw: Box<[u8]>,
     /// The file that holds it.
     pub file: &'a str,
     /// Number of its line, from 1.
     pub line: u64,
     /// Its time on the capture's clock.
     pub time: CaptureTime,
-    /// Its parts.
-    pub parts: ErrorEntry<'a>,
+}
+
+impl Entry<'_> {
+    /// Its parts. Texts are as in the file, not escaped.
+    pub fn parts(&self) -> Option<ErrorEntry<'_>> {
+        error_log::parse(&self.raw).ok()
+    }
 }
 
 /// A hash of `METHOD URI`, as far as the machine that follows streams keeps them.
@@ -125,24 +173,42 @@ fn passed_on<'a>(
 }
 
 impl Store {
-    /// Sets the zone of the entries' times.
-    pub fn set_zone(&mut self, zone: Zone) {
-        self.zone = zone;
+    /// The log's clock.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
     }
 
-    /// The entries that follow belong to this file.
-    pub fn begin_file(&mut self, path: &str) {
+    /// Sets the log's clock.
+    pub fn set_clock(&mut self, clock: Clock) {
+        self.clock = clock;
+        self.index();
+    }
+
+    /// The entries that follow belong to this file; returns its number.
+    pub fn begin_file(&mut self, path: &str) -> u32 {
+        self.file = self.files.len() as u32;
         self.files.push(path.into());
+        self.file
+    }
+
+    /// The entries that follow belong to a file that was begun before.
+    pub fn resume_file(&mut self, file: u32) {
+        self.file = file;
+    }
+
+    /// A file has another name now.
+    pub fn rename_file(&mut self, file: u32, path: &str) {
+        if let Some(name) = self.files.get_mut(file as usize) {
+            *name = path.into();
+        }
     }
 
     /// Keeps an entry.
     pub fn keep(&mut self, line: LineRef<'_>) {
-        if self.kept.len() >= limits::LOG_ENTRIES {
+        if self.rows.len() >= limits::LOG_ENTRIES {
             self.dropped += 1;
             return;
         }
-        let start = self.text.len();
-        self.text.extend_from_slice(line.raw);
         let LineRef { number, raw, entry, end } = line;
         let upstream = entry.upstream.and_then(Upstream::parse);
         let request = entry.request.and_then(RequestLine::parse);
@@ -150,58 +216,68 @@ impl Store {
         // A part that the line's end cuts can't be compared as a whole; it is the last one.
         let cut_request = entry.truncated && entry.upstream.is_none() && entry.host.is_none();
         let cut_upstream = entry.truncated && entry.host.is_none();
-        let instant = self.instant(entry.time);
-        let traits = Traits {
-            instant,
+        let setting = Setting {
+            file: self.file,
+            pid: entry.pid,
             leg: end.leg,
             by: end.by,
             shows: end.shows,
-            phases: agreement::phases(&end, entry.action),
-            client: end
-                .peer
-                .filter(|_| end.leg == Leg::Client)
-                .or(entry.client)
-                .and_then(address),
+            phases: agreement::phases(&end, &entry),
             listen_port: entry.server.and_then(listen_port),
-            upstream: upstream.and_then(|upstream| match upstream.peer {
-                Peer::Address(address) => Some(address),
-                Peer::Unix(_) | Peer::Name(_) => None,
-            }),
-            request: request
-                .filter(|_| !cut_request)
-                .map(|line| request_hash(&[line.method, b" ", line.target].concat())),
-            passed: passed
-                .filter(|_| !cut_upstream)
-                .map(|(method, uri)| request_hash(&[method, b" ", uri].concat())),
+            upstream: upstream
+                .and_then(|upstream| match upstream.peer {
+                    Peer::Address(address) => Some(address),
+                    Peer::Unix(_) | Peer::Name(_) => None,
+                })
+                .or_else(|| {
+                    // The server that checks the names of mail clients stands in the message only.
+                    let named = end.peer.filter(|_| end.leg == Leg::Upstream)?;
+                    std::str::from_utf8(named).ok()?.parse().ok()
+                }),
             host: entry.host.filter(|_| !entry.truncated).map(host_hash),
         };
-        self.kept.push(Kept {
-            text: (start, raw.len() as u32),
-            file: self.files.len().saturating_sub(1) as u32,
-            line: number,
-            pid: entry.pid,
-            connection: entry.connection,
-            traits,
-        });
+        let client = end.peer.filter(|_| end.leg == Leg::Client).or(entry.client);
+        let row = Row {
+            time: entry.time,
+            request: request
+                .filter(|_| !cut_request)
+                .map(|line| request_hash(&[line.method, b" ", line.target].concat()))
+                .and_then(NonZeroU64::new),
+            passed: passed
+                .filter(|_| !cut_upstream)
+                .map(|(method, uri)| request_hash(&[method, b" ", uri].concat()))
+                .and_then(NonZeroU64::new),
+            connection: entry.connection.and_then(NonZeroU64::new),
+            text: self.keep_text(raw),
+            client: client.and_then(address).map_or(
+                Ipv6Addr::UNSPECIFIED,
+                |client| match client {
+                    IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+                    IpAddr::V6(v6) => v6,
+                },
+            ),
+            line: u32::try_from(number).unwrap_or(u32::MAX),
+            setting: self.number_of(setting),
+        };
+        self.rows.push(row);
+    }
+
+    fn keep_text(&mut self, raw: &[u8]) -> Record {
+        let raw = &raw[..raw.len().min(usize::from(u16::MAX))];
+        self.texts.add(&[&(raw.len() as u16).to_le_bytes(), raw].concat())
+    }
+
+    fn number_of(&mut self, setting: Setting) -> u32 {
+        *self.setting_numbers.entry(setting).or_insert_with(|| {
+            self.settings.push(setting);
+            self.settings.len() as u32 - 1
+        })
     }
 
     /// Ends a file. An error says what is odd about it, in words.
     pub fn end_file(&mut self, counts: &Counts) -> Result<(), Error> {
-        self.by_time.clear();
-        self.by_request.clear();
-        for (index, kept) in (0u32..).zip(&self.kept) {
-            let Some(instant) = kept.traits.instant else { continue };
-            self.by_time.push((instant, index));
-            let legs = legs(kept.traits.leg).iter();
-            let mut requests: Vec<_> = legs.map(|&leg| kept.traits.request_on(leg)).collect();
-            requests.dedup();
-            for request in requests {
-                self.by_request.entry(request).or_default().push((instant, index));
-            }
-        }
-        self.by_time.sort_unstable();
-        self.by_request.values_mut().for_each(|entries| entries.sort_unstable());
-        let path = || self.files.last().map(|path| path.to_string()).unwrap_or_default();
+        let path =
+            || self.files.get(self.file as usize).map(|p| p.to_string()).unwrap_or_default();
         if let Some(why) = counts.complaint() {
             return Err(Error::Log { path: path(), why: why.to_owned() });
         }
@@ -217,54 +293,146 @@ impl Store {
         Ok(())
     }
 
-    /// What the matcher compares of all entries.
-    pub fn kept(&self) -> &[Kept] {
-        &self.kept
+    /// Entries; they are numbered from 0.
+    pub fn count(&self) -> u32 {
+        self.rows.len() as u32
     }
 
-    /// An entry, taken apart.
+    /// What is known of an entry without its text.
+    pub fn kept(&self, index: u32) -> Option<Kept> {
+        let row = self.rows.get(index as usize)?;
+        let setting = self.settings.get(row.setting as usize)?;
+        let client = Some(row.client).filter(|client| !client.is_unspecified());
+        Some(Kept {
+            file: setting.file,
+            line: row.line,
+            time: row.time,
+            pid: setting.pid,
+            connection: row.connection.map(NonZeroU64::get),
+            traits: Traits {
+                instant: self.instant(index),
+                leg: setting.leg,
+                by: setting.by,
+                shows: setting.shows,
+                phases: setting.phases,
+                client: client.map(|client| IpAddr::V6(client).to_canonical()),
+                listen_port: setting.listen_port,
+                upstream: setting.upstream,
+                request: row.request.map(NonZeroU64::get),
+                passed: row.passed.map(NonZeroU64::get),
+                host: setting.host,
+            },
+        })
+    }
+
+    /// An entry with its text, if it has an instant.
     pub fn entry(&self, index: u32) -> Option<Entry<'_>> {
-        let kept = self.kept.get(index as usize)?;
-        let (start, len) = kept.text;
-        let raw = self.text.get(start..start + len as usize)?;
+        let row = self.rows.get(index as usize)?;
+        let raw = self.texts.read(row.text, |bytes| {
+            let (len, text) = bytes.split_first_chunk()?;
+            text.get(..u16::from_le_bytes(*len).into()).map(Box::from)
+        });
+        let setting = self.settings.get(row.setting as usize)?;
         Some(Entry {
-            raw,
-            file: self.files.get(kept.file as usize)?,
-            line: kept.line,
-            time: kept.traits.instant?,
-            parts: error_log::parse(raw).ok()?,
+            raw: raw.flatten()?,
+            file: self.files.get(setting.file as usize)?,
+            line: row.line.into(),
+            time: self.instant(index)?,
         })
     }
 
     /// Entries that were written between two instants, both included, and can be about a
-    /// stream with this request, or with one that is not readable.
+    /// stream with this request, or with one that is not readable. Some come twice.
     pub fn between(
         &self,
         request: Option<u64>,
         from: CaptureTime,
         to: CaptureTime,
     ) -> impl Iterator<Item = u32> + '_ {
-        let series = match request {
-            Some(_) => [self.by_request.get(&request), self.by_request.get(&None)],
-            None => [Some(&self.by_time), None],
+        let none = || self.slice(&[], from, to, |_| Ordering::Equal);
+        let by_request = |wanted: Option<NonZeroU64>| {
+            self.slice(&self.by_request, from, to, move |row| row.request.cmp(&wanted))
         };
-        series.into_iter().flatten().flat_map(move |entries| {
-            let start = entries.partition_point(|&(time, _)| time < from);
-            let rest = entries.get(start..).unwrap_or_default();
-            rest.iter().take_while(move |&&(time, _)| time <= to).map(|&(_, entry)| entry)
-        })
+        let by_passed = |wanted: Option<NonZeroU64>| {
+            self.slice(&self.by_passed, from, to, move |row| row.passed.cmp(&wanted))
+        };
+        let slices = match request.map(NonZeroU64::new) {
+            Some(wanted) => {
+                [by_request(wanted), by_passed(wanted), by_request(None), by_passed(None)]
+            }
+            None => {
+                let all = self.slice(&self.by_time, from, to, |_| Ordering::Equal);
+                [all, none(), none(), none()]
+            }
+        };
+        slices.into_iter().flatten().copied()
     }
 
-    /// The zone is asked once for each second in which entries were written.
-    fn instant(&mut self, time: LogTime) -> Option<CaptureTime> {
-        match self.last_instant {
-            Some((last, instant)) if last == time => instant,
-            _ => {
-                let instant = self.zone.instant(time);
-                self.last_instant = Some((time, instant));
-                instant
+    /// The part of an index that one request and a time have.
+    fn slice<'a>(
+        &self,
+        index: &'a [u32],
+        from: CaptureTime,
+        to: CaptureTime,
+        request: impl Fn(&Row) -> Ordering,
+    ) -> &'a [u32] {
+        let place = |entry: u32| {
+            let row = self.rows.get(entry as usize);
+            (row.map_or(Ordering::Equal, &request), self.instant(entry))
+        };
+        let start = index.partition_point(|&e| place(e) < (Ordering::Equal, Some(from)));
+        let rest = &index[start..];
+        &rest[..rest.partition_point(|&e| place(e) <= (Ordering::Equal, Some(to)))]
+    }
+
+    /// When an entry was written, on the capture's clock.
+    fn instant(&self, entry: u32) -> Option<CaptureTime> {
+        let run = self.shifts.partition_point(|&(first, _)| first <= entry).checked_sub(1)?;
+        let seconds = self.rows.get(entry as usize)?.time.0;
+        Some(CaptureTime(seconds.checked_mul(SECOND)?.checked_add(self.shifts[run].1?)?))
+    }
+
+    /// Puts the entries into order, by what the log's clock is taken to be.
+    pub fn index(&mut self) {
+        self.rows.shrink_to_fit();
+        self.shifts.clear();
+        let mut last = None;
+        for (entry, row) in (0u32..).zip(&self.rows) {
+            // The zone is asked once for each second in which entries were written.
+            let shift = match last {
+                Some((time, shift)) if time == row.time && !self.clock.turns(entry) => shift,
+                _ => self.clock.shift(entry, row.time),
+            };
+            last = Some((row.time, shift));
+            if self.shifts.last().is_none_or(|&(_, other)| other != shift) {
+                self.shifts.push((entry, shift));
             }
         }
+        let mut by_time: Vec<u32> =
+            (0..self.count()).filter(|&entry| self.instant(entry).is_some()).collect();
+        by_time.sort_by_cached_key(|&entry| self.instant(entry));
+        self.by_request = self.of_leg(&by_time, Leg::Client, |row| row.request);
+        self.by_passed = self.of_leg(&by_time, Leg::Upstream, |row| row.passed);
+        self.by_time = by_time;
+    }
+
+    /// Those of these entries that can be about a leg, by what they say of its request.
+    fn of_leg(
+        &self,
+        entries: &[u32],
+        leg: Leg,
+        request: impl Fn(&Row) -> Option<NonZeroU64>,
+    ) -> Vec<u32> {
+        let row = |entry: u32| self.rows.get(entry as usize);
+        let is_of_leg = |entry: &&u32| {
+            let setting = row(**entry).and_then(|row| self.settings.get(row.setting as usize));
+            setting.is_some_and(|setting| legs(setting.leg).contains(&leg))
+        };
+        let mut index: Vec<u32> = entries.iter().filter(is_of_leg).copied().collect();
+        index.shrink_to_fit();
+        // Those that are alike stay in the order of time.
+        index.sort_by_key(|&entry| row(entry).and_then(&request));
+        index
     }
 }
 

@@ -24,9 +24,15 @@ pub fn sentence(verdict: &Verdict<'_>) -> String {
     }
     .replace("the nginx", "nginx");
     let transaction = match verdict.transaction() {
+        Transaction::Completed if is_websocket(verdict) => "; the session was closed",
+        Transaction::Failed if is_websocket(verdict) => "; the message is lost",
         Transaction::Completed => "; the transaction is done",
         Transaction::Failed => "; the transaction failed",
+        Transaction::None if verdict.stream().is_tunnelled() => {
+            "; no request had been sent through the tunnel"
+        }
         Transaction::None => "; no request had been sent",
+        Transaction::Unknown if is_websocket(verdict) => "",
         Transaction::Unknown if verdict.close() == Close::Open => "",
         Transaction::Unknown => "; whether the transaction was done is not known",
     };
@@ -110,6 +116,9 @@ fn close(verdict: &Verdict<'_>) -> String {
 fn moment(verdict: &Verdict<'_>, stage: Phase) -> String {
     let request = verdict.request().map_or("a request".into(), shortened);
     let idle = verdict.closing().and_then(|closing| closing.idle).map(duration);
+    if let Some(moment) = moment_in_tunnel(verdict, stage, idle.as_deref()) {
+        return moment;
+    }
     match (stage, idle) {
         (Phase::Handshake, _) => "in the handshake".to_owned(),
         (Phase::TlsHandshake, _) => match verdict.stream().tls_refusal() {
@@ -145,6 +154,45 @@ fn moment(verdict: &Verdict<'_>, stage: Phase) -> String {
             }
         }
     }
+}
+
+fn is_websocket(verdict: &Verdict<'_>) -> bool {
+    verdict.stream().websocket().is_some()
+}
+
+/// When in the life of a tunnel; `None` where a tunnel has no words of its own.
+fn moment_in_tunnel(verdict: &Verdict<'_>, stage: Phase, idle: Option<&str>) -> Option<String> {
+    if !verdict.stream().is_tunnelled() {
+        return None;
+    }
+    let after = idle.map_or("after".to_owned(), |idle| format!("{idle} after"));
+    let opened = verdict.request().map_or("a request".into(), shortened);
+    Some(match (stage, is_websocket(verdict)) {
+        (Phase::DuringRequest, true) => {
+            "in the middle of a WebSocket message of the client".into()
+        }
+        (Phase::DuringResponse, true) => {
+            "in the middle of a WebSocket message of the server".into()
+        }
+        (Phase::AfterResponse, true) if verdict.stream().is_closed_by_frame() => {
+            format!("{after} the last frame of the WebSocket opened by {opened}")
+        }
+        (Phase::AfterResponse, true) => format!(
+            "{after} the last frame of the WebSocket opened by {opened}, without a Close frame"
+        ),
+        (Phase::TlsHandshake, _) => {
+            format!("during the TLS handshake in the tunnel of {opened}")
+        }
+        (Phase::BeforeRequest, _) => format!("before any request in the tunnel of {opened}"),
+        (Phase::DuringRequest, false) => "while data was being sent through the tunnel".into(),
+        (Phase::AwaitingResponse, _) => {
+            format!("{after} data of the client in the tunnel of {opened}, before any answer")
+        }
+        (Phase::DuringResponse | Phase::AfterResponse, false) => {
+            format!("{after} the last data of the server in the tunnel of {opened}")
+        }
+        (Phase::Handshake | Phase::Teardown | Phase::Unknown, _) => return None,
+    })
 }
 
 fn during_response(verdict: &Verdict<'_>, request: &str) -> String {

@@ -113,6 +113,8 @@ impl<'a> Verdict<'a> {
         let Some(resets) = self.stream.effective_resets() else {
             return match transaction {
                 Transaction::Failed => Severity::Failure,
+                // Browsers report code 1006.
+                _ if self.closing().is_some() && self.is_left_open() => Severity::Warning,
                 _ => Severity::Harmless,
             };
         };
@@ -182,7 +184,12 @@ impl<'a> Verdict<'a> {
 
     /// Whether the transaction was done.
     pub fn transaction(&self) -> Transaction {
-        let Some(exchange) = self.exchange() else { return self.transaction_unseen() };
+        if self.stream.websocket().is_some() {
+            return self.transaction_of_messages();
+        }
+        // What goes through a tunnel counts, not the exchange that opened it.
+        let exchange = self.exchange().filter(|_| !self.stream.is_tunnelled());
+        let Some(exchange) = exchange else { return self.transaction_unseen() };
         match exchange.answered {
             _ if exchange.given_up.is_some() => Transaction::Failed,
             Progress::Complete if self.stream.is_acked(exchange) => Transaction::Completed,
@@ -201,6 +208,26 @@ impl<'a> Verdict<'a> {
                 false => Transaction::Unknown,
             },
         }
+    }
+
+    /// The transaction of a WebSocket is the session: a Close frame ends it, a message that was
+    /// cut fails it, and without either nobody said that it was done.
+    fn transaction_of_messages(&self) -> Transaction {
+        let reset = self.stream.effective_resets().is_some();
+        let ended = |side| reset || self.stream.fin(side).is_some();
+        match self.stream.stage(self.end) {
+            Phase::DuringRequest if ended(Side::Client) => Transaction::Failed,
+            Phase::DuringResponse if ended(Side::Server) => Transaction::Failed,
+            Phase::AfterResponse if self.stream.is_closed_by_frame() => Transaction::Completed,
+            _ => Transaction::Unknown,
+        }
+    }
+
+    /// A WebSocket ended between two messages, and without a Close frame.
+    fn is_left_open(&self) -> bool {
+        self.stream.websocket().is_some()
+            && self.stage() == Phase::AfterResponse
+            && self.transaction() == Transaction::Unknown
     }
 
     /// The transaction of a stream on which no HTTP message is recognized.

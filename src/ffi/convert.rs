@@ -9,7 +9,7 @@ use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice};
 use super::guard::Failure;
 use crate::abi;
 use crate::correlate::matcher::Match;
-use crate::correlate::store::Entry;
+use crate::correlate::store::{Entry, ErrorEntry};
 use crate::correlate::verdict::Verdict;
 use crate::error::Error;
 use crate::session::FrameInfo;
@@ -213,8 +213,8 @@ pub(super) fn is_log_wanted(wanted: &Wanted) -> bool {
     of_entry.chain(BY_LOG).any(|field| wanted[field as usize] != 0)
 }
 
-/// An entry of a verdict and how it was matched.
-type Logged<'a> = (Entry<'a>, &'a Match);
+/// An entry of a verdict, its parts, and how it was matched.
+type Logged<'a> = (&'a Entry<'a>, &'a ErrorEntry<'a>, &'a Match);
 
 /// Puts the values that one field has in a log entry.
 type OfEntry = fn(&Logged<'_>, &mut Put<'_>);
@@ -222,28 +222,28 @@ type OfEntry = fn(&Logged<'_>, &mut Put<'_>);
 /// How each field of a log entry is taken from it, in the order of display.
 #[rustfmt::skip]
 const OF_ENTRY: &[(abi::rstdiag_field, OfEntry)] = &[
-    (abi::RSTDIAG_FIELD_LOG, |(e, _), put| put.text(e.raw)),
+    (abi::RSTDIAG_FIELD_LOG, |(e, _, _), put| put.text(&e.raw)),
     (abi::RSTDIAG_FIELD_LOG_KIND, |_, put| put.text("error")),
-    (abi::RSTDIAG_FIELD_LOG_FILE, |(e, _), put| put.text(e.file)),
-    (abi::RSTDIAG_FIELD_LOG_LINE, |(e, _), put| put.number(clamp(e.line))),
-    (abi::RSTDIAG_FIELD_LOG_TIME, |(e, _), put| put.number(e.time.0)),
-    (abi::RSTDIAG_FIELD_LOG_LEVEL, |(e, _), put| put.text(e.parts.level.word())),
-    (abi::RSTDIAG_FIELD_LOG_PID, |(e, _), put| put.number(e.parts.pid)),
-    (abi::RSTDIAG_FIELD_LOG_CONNECTION, |(e, _), put| put.numbers(e.parts.connection.map(clamp))),
-    (abi::RSTDIAG_FIELD_LOG_MESSAGE, |(e, _), put| put.text(e.parts.message)),
-    (abi::RSTDIAG_FIELD_LOG_ERRNO, |(e, _), put| put.numbers(e.parts.errno.map(|errno| errno.code))),
-    (abi::RSTDIAG_FIELD_LOG_ACTION, |(e, _), put| put.texts(e.parts.action)),
-    (abi::RSTDIAG_FIELD_LOG_CLIENT, |(e, _), put| put.texts(e.parts.client)),
-    (abi::RSTDIAG_FIELD_LOG_SERVER, |(e, _), put| put.texts(e.parts.server)),
-    (abi::RSTDIAG_FIELD_LOG_REQUEST, |(e, _), put| put.texts(e.parts.request)),
-    (abi::RSTDIAG_FIELD_LOG_SUBREQUEST, |(e, _), put| put.texts(e.parts.subrequest)),
-    (abi::RSTDIAG_FIELD_LOG_UPSTREAM, |(e, _), put| put.texts(e.parts.upstream)),
-    (abi::RSTDIAG_FIELD_LOG_HOST, |(e, _), put| put.texts(e.parts.host)),
-    (abi::RSTDIAG_FIELD_LOG_REFERRER, |(e, _), put| put.texts(e.parts.referrer)),
-    (abi::RSTDIAG_FIELD_MATCH_SCORE, |(_, m), put| put.number(m.score)),
-    (abi::RSTDIAG_FIELD_MATCH_EVIDENCE, |(_, m), put| put.text(m.evidence.words())),
-    (abi::RSTDIAG_FIELD_MATCH_DELTA, |(_, m), put| put.number(m.delta)),
-    (abi::RSTDIAG_FIELD_MATCH_RIVALS, |(_, m), put| put.number(m.rivals)),
+    (abi::RSTDIAG_FIELD_LOG_FILE, |(e, _, _), put| put.text(e.file)),
+    (abi::RSTDIAG_FIELD_LOG_LINE, |(e, _, _), put| put.number(clamp(e.line))),
+    (abi::RSTDIAG_FIELD_LOG_TIME, |(e, _, _), put| put.number(e.time.0)),
+    (abi::RSTDIAG_FIELD_LOG_LEVEL, |(_, e, _), put| put.text(e.level.word())),
+    (abi::RSTDIAG_FIELD_LOG_PID, |(_, e, _), put| put.number(e.pid)),
+    (abi::RSTDIAG_FIELD_LOG_CONNECTION, |(_, e, _), put| put.numbers(e.connection.map(clamp))),
+    (abi::RSTDIAG_FIELD_LOG_MESSAGE, |(_, e, _), put| put.text(e.message)),
+    (abi::RSTDIAG_FIELD_LOG_ERRNO, |(_, e, _), put| put.numbers(e.errno.map(|errno| errno.code))),
+    (abi::RSTDIAG_FIELD_LOG_ACTION, |(_, e, _), put| put.texts(e.action)),
+    (abi::RSTDIAG_FIELD_LOG_CLIENT, |(_, e, _), put| put.texts(e.client)),
+    (abi::RSTDIAG_FIELD_LOG_SERVER, |(_, e, _), put| put.texts(e.server)),
+    (abi::RSTDIAG_FIELD_LOG_REQUEST, |(_, e, _), put| put.texts(e.request)),
+    (abi::RSTDIAG_FIELD_LOG_SUBREQUEST, |(_, e, _), put| put.texts(e.subrequest)),
+    (abi::RSTDIAG_FIELD_LOG_UPSTREAM, |(_, e, _), put| put.texts(e.upstream)),
+    (abi::RSTDIAG_FIELD_LOG_HOST, |(_, e, _), put| put.texts(e.host)),
+    (abi::RSTDIAG_FIELD_LOG_REFERRER, |(_, e, _), put| put.texts(e.referrer)),
+    (abi::RSTDIAG_FIELD_MATCH_SCORE, |(_, _, m), put| put.number(m.score)),
+    (abi::RSTDIAG_FIELD_MATCH_EVIDENCE, |(_, _, m), put| put.text(m.evidence.words())),
+    (abi::RSTDIAG_FIELD_MATCH_DELTA, |(_, _, m), put| put.number(m.delta)),
+    (abi::RSTDIAG_FIELD_MATCH_RIVALS, |(_, _, m), put| put.number(m.rivals)),
 ];
 
 fn clamp(number: u64) -> i64 {
@@ -268,8 +268,11 @@ impl Values {
         self.text.clear();
         self.group(0, OF_STREAM, wanted, |row, put| row(verdict, put));
         if is_log_wanted(wanted) {
-            for (group, entry) in (1..).zip(verdict.entries()) {
-                self.group(group, OF_ENTRY, wanted, |row, put| row(&entry, put));
+            for (group, (entry, found)) in (1..).zip(verdict.entries()) {
+                let Some(parts) = entry.parts() else { continue };
+                self.group(group, OF_ENTRY, wanted, |row, put| {
+                    row(&(&entry, &parts, found), put);
+                });
             }
         }
         if u32::try_from(self.text.len()).is_err() {
@@ -394,7 +397,8 @@ mod tests {
         let mut session = Session::new();
         assert!(session.set_time_zone("UTC").is_ok());
         session.begin_error_log("error.log");
-        assert!(session.error_log_bytes(LOG).is_ok() && session.end_error_log().is_ok());
+        session.error_log_bytes(LOG);
+        assert!(session.end_error_log().is_ok());
         let client = Endpoint { addr: Some(IpAddr::from([192, 0, 2, 1])), port: 4000 };
         let server = Endpoint { addr: Some(IpAddr::from([192, 0, 2, 2])), port: 80 };
         let syn = Header { syn: true, ..Header::default() };

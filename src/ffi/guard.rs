@@ -33,7 +33,9 @@ impl Failure {
             Failure::Core(Error::Order { .. }) => abi::RSTDIAG_E_ORDER,
             Failure::Core(Error::Header { .. }) => abi::RSTDIAG_E_HEADER,
             Failure::Core(Error::Limit { .. }) => abi::RSTDIAG_E_LIMIT,
-            Failure::Core(Error::Setting { .. } | Error::Log { .. }) => abi::RSTDIAG_E_ARGUMENT,
+            Failure::Core(Error::Setting { .. } | Error::Format { .. } | Error::Log { .. }) => {
+                abi::RSTDIAG_E_ARGUMENT
+            }
         }
     }
 }

@@ -2,11 +2,11 @@
 //! The boundary that `include/rstdiag.h` describes, around [`crate::session`].
 //!
 //! `guard` turns panics and NULLs into statuses and is the first thing in every export,
-//! `session` has the exports, `convert` translates shapes, and `log_file` reads files.
+//! `session` has the exports, `convert` translates shapes, and `logs` reads files.
 
 mod convert;
 mod guard;
-mod log_file;
+mod logs;
 pub mod session;
 
 /// An array has one element type: these do not compile when the header declares a function

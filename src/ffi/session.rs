@@ -2,20 +2,25 @@
 //! The exports. What each one promises stands in `include/rstdiag.h`.
 
 use std::ffi::{c_char, CStr};
+use std::time::Instant;
 
 use super::convert::{self, Values};
 use super::guard::{self, Answer, Failure};
-use super::log_file;
+use super::logs::Logs;
 use crate::abi;
 use crate::error::Error;
 use crate::limits;
 use crate::session::{Session, When};
+use crate::time::CaptureTime;
 
 /// What an `rstdiag_session` of the header is.
 pub(super) struct Handle {
     core: Session,
     /// Path of the error log until the first segment makes us read it.
     error_log: Vec<u8>,
+    logs: Logs,
+    /// When to look whether the logs have grown.
+    look_at: Instant,
     /// A segment has been taken.
     fed: bool,
     notices: Vec<String>,
@@ -33,6 +38,8 @@ impl Handle {
         Handle {
             core: Session::new(),
             error_log: Vec::new(),
+            logs: Logs::default(),
+            look_at: Instant::now(),
             fed: false,
             notices: Vec::new(),
             values: Values::default(),
@@ -59,6 +66,7 @@ impl Handle {
         };
         let set = match option {
             abi::RSTDIAG_OPTION_TIME_ZONE => self.core.set_time_zone(&text()),
+            abi::RSTDIAG_OPTION_CLOCK_OFFSET => self.core.set_clock_offset(&text()),
             abi::RSTDIAG_OPTION_WINDOW => self.core.set_window(&text()),
             abi::RSTDIAG_OPTION_ERROR_LOG => {
                 self.error_log = value.to_vec();
@@ -73,14 +81,27 @@ impl Handle {
         Ok(abi::RSTDIAG_OK)
     }
 
-    fn read_logs(&mut self) {
+    fn read_logs(&mut self, begin: CaptureTime) {
         let path = std::mem::take(&mut self.error_log);
         if path.is_empty() {
             return;
         }
-        if let Err(error) = log_file::load(&path, &mut self.core) {
-            self.notice(&error);
+        // As the log's clock shows it.
+        let begin = begin.plus(self.core.clock_offset().saturating_neg());
+        self.core.begin_at(begin);
+        let (logs, notices) = Logs::load(&path, begin, &mut self.core);
+        self.logs = logs;
+        notices.iter().for_each(|notice| self.notice(notice));
+        self.look_at = Instant::now() + Logs::rest(self.core.log_entries());
+    }
+
+    /// A live capture goes on while nginx writes: the logs are looked at now and then.
+    fn follow_logs(&mut self) {
+        if self.logs.is_empty() || Instant::now() < self.look_at {
+            return;
         }
+        self.logs.follow(&mut self.core);
+        self.look_at = Instant::now() + Logs::rest(self.core.log_entries());
     }
 }
 
@@ -217,7 +238,7 @@ pub unsafe extern "C" fn rstdiag_session_feed(
         let segment = unsafe { convert::segment(raw, &decrypted) }?;
         if !handle.fed {
             handle.fed = true;
-            handle.read_logs();
+            handle.read_logs(segment.time);
         }
         handle.core.feed(&segment)?;
         Ok(abi::RSTDIAG_OK)
@@ -282,7 +303,10 @@ pub unsafe extern "C" fn rstdiag_session_values(
         let wanted = unsafe { wanted.cast::<convert::Wanted>().as_ref() };
         let wanted = wanted.unwrap_or(&convert::EVERY_FIELD);
         let verdict = match convert::is_log_wanted(wanted) {
-            true => handle.core.verdict(frame, layer, when),
+            true => {
+                handle.follow_logs();
+                handle.core.verdict(frame, layer, when)
+            }
             false => handle.core.verdict_of_packets(frame, layer, when),
         };
         let Some(verdict) = verdict else { return Ok(abi::RSTDIAG_NOT_FOUND) };

@@ -4,9 +4,12 @@
 //! ```text
 //! line    = time " [" level "] " pid "#" tid ": " [ "*" N " " ] message [ errno ] [ context ]
 //! errno   = " (" code ": " text ")"
-//! context = [ " while " action ] ", client: " ADDR ", server: " NAME
-//!           [ ', request: "…"' ] [ ', subrequest: "…"' ] [ ', upstream: "…"' ]
-//!           [ ', host: "…"' ] [ ', referrer: "…"' ] [ ', request_id: "…"' ]
+//! context = [ " while " action ] ", " [ "udp " ] "client: " ADDR
+//!           [ [ " using starttls" ] ", server: " NAME rest ]
+//! rest    = http   [ ', request: "…"' ] [ ', subrequest: "…"' ] [ ', upstream: "…"' ]
+//!                  [ ', host: "…"' ] [ ', referrer: "…"' ] [ ', request_id: "…"' ]
+//!         | stream [ ', upstream: "…"' ] ", bytes from/to client:" …
+//!         | mail   [ ', login: "…"' [ ", upstream: " ADDR ] ]
 //! ```
 //!
 //! nginx escapes nothing, and much of a line was chosen by the client: a quotation mark, the
@@ -20,9 +23,7 @@
 //!
 //! Lines are bytes; neither UTF-8 nor the absence of NUL is assumed.
 //!
-//! Not understood yet: parts that only the mail module writes (`login`, an unquoted
-//! `upstream`), the `udp` mark of the stream module, and text that syslog or a container
-//! runtime puts before the line.
+//! What syslog or a container runtime puts before a line is [`super::prefix`]'s.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -37,6 +38,8 @@ use crate::time::LogTime;
 const CUT_LENGTHS: [usize; 2] = [2047, 4095];
 
 const CLIENT: &[u8] = b", client: ";
+const UDP_CLIENT: &[u8] = b", udp client: ";
+const STARTTLS: &[u8] = b" using starttls";
 const SERVER: &[u8] = b", server: ";
 const WHILE: &[u8] = b" while ";
 
@@ -139,6 +142,10 @@ pub struct ErrorEntry<'a> {
     pub referrer: Option<&'a [u8]>,
     /// The id that Kong appends.
     pub request_id: Option<&'a [u8]>,
+    /// The name that a client of the mail module gave.
+    pub login: Option<&'a [u8]>,
+    /// The client's session is one of UDP, which has no connection that could end.
+    pub udp: bool,
     /// The line ends inside the context, or is as long as nginx's buffer: parts may be
     /// missing, and the last one may be only the beginning of it.
     pub truncated: bool,
@@ -189,7 +196,7 @@ pub fn parse(line: &[u8]) -> Result<ErrorEntry<'_>, ParseError> {
     let (pid, rest) = parse_pid(rest)?;
     let (tid, rest) = parse_tid(rest)?;
     let (connection, rest) = parse_connection(rest)?;
-    let Body { head, context, cut } = parse_body(rest, level)?;
+    let Body { head, context, udp, cut } = parse_body(rest, level)?;
     let (head, action) = split_action(head, context.is_some());
     let (message, errno) = split_errno(head);
     let context = context.unwrap_or_default();
@@ -211,6 +218,8 @@ pub fn parse(line: &[u8]) -> Result<ErrorEntry<'_>, ParseError> {
         host,
         referrer,
         request_id,
+        login: context.login,
+        udp,
         truncated: cut || CUT_LENGTHS.contains(&line.len()),
     })
 }
@@ -238,6 +247,17 @@ pub(super) fn skip_header(line: &[u8]) -> Option<&[u8]> {
     let rest = skip_space(rest.strip_prefix(b":")?);
     let Some(starred) = rest.strip_prefix(b"*") else { return Some(rest) };
     Some(take_digits(starred).and_then(|(_, rest)| rest.strip_prefix(b" ")).unwrap_or(rest))
+}
+
+/// The time of a line that has the shape of an entry's beginning.
+pub(super) fn time_of(line: &[u8]) -> Option<LogTime> {
+    skip_header(line)?;
+    parse_time(line).ok().map(|(time, _)| time)
+}
+
+/// A time as nginx prints it; `None` for years that it cannot print in four digits.
+pub(super) fn stamp(time: LogTime) -> Option<[u8; 19]> {
+    time.civil()?.format("%Y/%m/%d %H:%M:%S").to_string().into_bytes().try_into().ok()
 }
 
 // -- the beginning of a line ---------------------------------------------------------------
@@ -301,7 +321,7 @@ fn parse_number(input: &[u8]) -> Option<(u64, &[u8])> {
 }
 
 /// At least one decimal digit.
-fn take_digits(input: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(super) fn take_digits(input: &[u8]) -> Option<(&[u8], &[u8])> {
     let (digits, rest) = take_while(input, |b| b.is_ascii_digit());
     (!digits.is_empty()).then_some((digits, rest))
 }
@@ -311,7 +331,7 @@ fn skip_space(input: &[u8]) -> &[u8] {
 }
 
 /// The longest beginning whose every byte is `good`, and what follows it.
-fn take_while(input: &[u8], good: impl Fn(u8) -> bool) -> (&[u8], &[u8]) {
+pub(super) fn take_while(input: &[u8], good: impl Fn(u8) -> bool) -> (&[u8], &[u8]) {
     let end = input.iter().position(|&b| !good(b)).unwrap_or(input.len());
     input.split_at_checked(end).unwrap_or((input, b""))
 }
@@ -406,6 +426,12 @@ const KEYS: [Key; 6] = [
     Key { begins: ends_in_id, ..key(b", request_id: \"") },
 ];
 
+/// Where the upstream stands among [`KEYS`].
+const UPSTREAM: usize = 2;
+
+/// What only the mail module writes.
+const LOGIN: &[u8] = b", login: \"";
+
 const fn key(open: &'static [u8]) -> Key {
     Key { open, begins: anything, ends: anything, sound: anything }
 }
@@ -455,12 +481,15 @@ struct Context<'a> {
     server: Option<&'a [u8]>,
     /// In the order of [`KEYS`].
     parts: [Option<&'a [u8]>; KEYS.len()],
+    login: Option<&'a [u8]>,
 }
 
 struct Body<'a> {
     /// Message, errno and action.
     head: &'a [u8],
     context: Option<Context<'a>>,
+    /// The client is said to be one of UDP.
+    udp: bool,
     /// The line ends inside the context.
     cut: bool,
 }
@@ -468,11 +497,11 @@ struct Body<'a> {
 /// Finds where the context begins: at the first `, client: ` with the best fit.
 fn parse_body(rest: &[u8], level: Level) -> Result<Body<'_>, ParseError> {
     if level == Level::Debug {
-        return Ok(Body { head: rest, context: None, cut: false });
+        return Ok(Body { head: rest, context: None, udp: false, cut: false });
     }
     let mut begun = false;
     let mut best: Option<(Fit, Body<'_>)> = None;
-    for (head, after) in clients(rest) {
+    for (head, after, udp) in clients(rest) {
         begun = true;
         let Some((mut fit, context)) = parse_context(after) else { continue };
         // A URI in the message that brings its own context stands inside quotation marks.
@@ -480,7 +509,7 @@ fn parse_body(rest: &[u8], level: Level) -> Result<Body<'_>, ParseError> {
             fit = Fit::Doubtful;
         }
         if best.as_ref().is_none_or(|(found, _)| fit > *found) {
-            let body = Body { head, context: Some(context), cut: fit == Fit::Cut };
+            let body = Body { head, context: Some(context), udp, cut: fit == Fit::Cut };
             best = Some((fit, body));
         }
         // Modules quote what they print of a request: without a mark, no client wrote this.
@@ -504,30 +533,31 @@ fn ends_in_quotes(head: &[u8]) -> bool {
     before.ends_with(b" ") && !matches!(after.first(), None | Some(b' '))
 }
 
-/// What stands before and after each `, client: `.
-fn clients(rest: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+/// What stands before and after each `, client: `, and whether it is one of UDP.
+fn clients(rest: &[u8]) -> impl Iterator<Item = (&[u8], &[u8], bool)> {
     memchr_iter(b',', rest)
         .filter_map(|at| {
             let (head, tail) = rest.split_at_checked(at)?;
-            Some((head, tail.strip_prefix(CLIENT)?))
+            let tcp = tail.strip_prefix(CLIENT).map(|after| (head, after, false));
+            tcp.or_else(|| Some((head, tail.strip_prefix(UDP_CLIENT)?, true)))
         })
         .take(limits::LOG_CONTEXTS)
 }
 
 /// An entry without client, unless the line ends within the very words `, client: `.
 fn cut_before_client(rest: &[u8]) -> Body<'_> {
-    let head = (1..CLIENT.len())
-        .rev()
-        .filter_map(|len| CLIENT.get(..len))
+    let head = [CLIENT, UDP_CLIENT]
+        .into_iter()
+        .flat_map(|words| (1..words.len()).rev().filter_map(|len| words.get(..len)))
         .find_map(|begun| rest.strip_suffix(begun));
-    Body { head: head.unwrap_or(rest), context: None, cut: head.is_some() }
+    Body { head: head.unwrap_or(rest), context: None, udp: false, cut: head.is_some() }
 }
 
 /// Reads the context from the client's address on; `None` where nginx would not have written
 /// this after `, client: `.
 fn parse_context(input: &[u8]) -> Option<(Fit, Context<'_>)> {
     let mut context = Context::default();
-    let (client, rest) = parse_bare(input)?;
+    let (client, rest) = parse_client(input)?;
     if rest.len() <= 1 {
         // Half an address would be another address.
         return Some((Fit::Cut, context));
@@ -536,13 +566,43 @@ fn parse_context(input: &[u8]) -> Option<(Fit, Context<'_>)> {
         return None;
     }
     context.client = Some(client);
+    let rest = rest.strip_prefix(STARTTLS).unwrap_or(rest);
     let Some(after) = rest.strip_prefix(SERVER) else {
         return SERVER.starts_with(rest).then_some((Fit::Cut, context));
     };
     let (server, rest) = parse_bare(after)?;
     context.server = Some(server);
+    if let Some((login, upstream)) = parse_mail(rest) {
+        context.login = Some(login);
+        context.parts[UPSTREAM] = upstream;
+        return Some((Fit::Whole, context));
+    }
     let fit = parse_parts(rest, &mut context);
     Some((fit, context))
+}
+
+/// `, login: "x"` and perhaps `, upstream: 10.0.0.1:143`, with which entries of the mail module
+/// end. The name may hold anything, so that the last quotation mark closes it.
+fn parse_mail(rest: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
+    let rest = rest.strip_prefix(LOGIN)?;
+    let (login, after) = split_around(rest, memrchr(b'"', rest)?, 1)?;
+    match after.strip_prefix(b", upstream: ") {
+        Some(upstream) => match parse_bare(upstream)? {
+            (upstream, b"") => Some((login, Some(upstream))),
+            _ => None,
+        },
+        None => after.is_empty().then_some((login, None)),
+    }
+}
+
+/// The client's address. Of all modules only mail puts something behind it that is no part.
+fn parse_client(input: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut spaces = memchr_iter(b' ', input).take(2);
+    let tls = spaces.find(|&at| input.get(at..).is_some_and(|rest| rest.starts_with(STARTTLS)));
+    let Some((client, rest)) = tls.and_then(|at| input.split_at_checked(at)) else {
+        return parse_bare(input);
+    };
+    matches!(parse_bare(client), Some((_, b""))).then_some((client, rest))
 }
 
 /// An unquoted value: it ends at a comma and a space, or with the line.
@@ -606,8 +666,8 @@ fn parse_quoted<'a>(input: &'a [u8], key: &Key, later: &[Key]) -> Option<(&'a [u
 
 /// Whether a later part begins here, or the line ends within the words that begin it.
 fn begins_part(rest: &[u8], later: &[Key]) -> bool {
-    let counts = rest.starts_with(BYTE_COUNTS) || BYTE_COUNTS.starts_with(rest);
-    counts
+    let last = |open: &&[u8]| rest.starts_with(open) || open.starts_with(rest);
+    [BYTE_COUNTS, LOGIN].iter().any(last)
         || later.iter().any(|key| match rest.strip_prefix(key.open) {
             Some(value) => (key.begins)(value),
             None => key.open.starts_with(rest),

@@ -241,6 +241,7 @@ const CALLS: &[Text] = &[
     Text::Starts("shutdown() failed"),
     Text::Starts("WSARecv() failed"),
     Text::Starts("WSASend() failed"),
+    Text::Starts("TransmitFile() failed"),
     Text::Starts("SSL_read"),
     Text::Starts("SSL_write"),
     Text::Starts("SSL_sendfile() failed"),
@@ -396,8 +397,22 @@ pub static ROWS: &[Row] = &[
         ..ANY
     },
     Row {
+        name: "proxy_header_broken",
+        texts: &[Text::Starts("broken header: ")],
+        leg: LegRule::Client,
+        by: By::Nginx,
+        means:
+            "The client began with something else than the PROXY header that nginx was told \
+                to expect; nginx closes.",
+        ..ANY
+    },
+    Row {
         name: "accept_aborted",
-        texts: &[Text::Starts("accept4() failed"), Text::Starts("accept() failed")],
+        texts: &[
+            Text::Starts("accept4() failed"),
+            Text::Starts("accept() failed"),
+            Text::Starts("AcceptEx() failed"),
+        ],
         errnos: RESET,
         leg: LegRule::Client,
         shows: Shows::Reset,
@@ -417,6 +432,14 @@ pub static ROWS: &[Row] = &[
         leg: LegRule::Both,
         by: By::Nginx,
         means: "A proxied TCP session was silent for proxy_timeout; nginx closes both sides.",
+        ..ANY
+    },
+    Row {
+        name: "stream_shutdown",
+        texts: &[Text::Is("disconnected on shutdown")],
+        leg: LegRule::Both,
+        by: By::Nginx,
+        means: "A worker of nginx that was told to end closed both sides of a proxied session.",
         ..ANY
     },
     // -- TLS handshakes of either leg --------------------------------------------------
@@ -649,6 +672,15 @@ pub static ROWS: &[Row] = &[
         ..ANY
     },
     Row {
+        name: "auth_server_timed_out",
+        texts: &[Text::Around("auth http server ", " timed out")],
+        leg: LegRule::Upstream,
+        by: By::Nginx,
+        means: "The server that a mail client's name was to be checked with was silent for as \
+                long as nginx waits; nginx closes.",
+        ..ANY
+    },
+    Row {
         name: "upstream_closed",
         texts: &[Text::Is("upstream prematurely closed connection")],
         leg: LegRule::Upstream,
@@ -749,19 +781,28 @@ pub struct End<'a> {
     /// The peer that the message itself names: the TCP peer of an idle client connection, or
     /// the server that nginx could not connect to.
     pub peer: Option<&'a [u8]>,
+    /// What nginx had set out to do, if the entry tells.
+    pub action: Option<Action>,
     /// The row that fits.
     pub row: &'static Row,
 }
 
 /// What an entry says about the end of a connection; `None` if it is about something else.
 pub fn classify<'a>(entry: &ErrorEntry<'a>) -> Option<End<'a>> {
+    if entry.udp {
+        return None;
+    }
     let action = entry.action.and_then(Action::of);
+    // The mail module still says so while it waits for the upstream's greeting.
+    let may_linger = entry.login.is_some() && action == Some(Action::ConnectingToUpstream);
+    let action = action.filter(|_| !may_linger);
     let (row, peer) = ROWS.iter().find_map(|row| Some((row, row.find(entry, action)?)))?;
     (row.shows != Shows::Stays).then(|| End {
         leg: leg(row.leg, entry.level, action),
         by: row.by,
         shows: row.shows,
         peer,
+        action,
         row,
     })
 }
@@ -805,6 +846,12 @@ pub fn may_be_end(message: &[u8]) -> bool {
     let Some((&first, rest)) = message.split_first() else { return false };
     let beginnings = BEGINNINGS.get(usize::from(first)).map_or(&[][..], Vec::as_slice);
     beginnings.iter().any(|beginning| rest.starts_with(beginning))
+}
+
+/// Whether a message may hold line feeds: these quote what a client sent before nginx had looked
+/// at it.
+pub(super) fn may_go_on(message: &[u8]) -> bool {
+    message.starts_with(b"broken header: ")
 }
 
 /// How the messages of [`ROWS`] begin: what follows their first byte, by that byte.

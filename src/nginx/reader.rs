@@ -6,12 +6,18 @@
 //! first few dozen bytes, so the rest of a line is only searched for its end. That is faster
 //! than to search all of it for the texts of the table, whose words ("client", "upstream")
 //! stand in every line, and a URI that holds such a text costs nothing.
+//!
+//! What syslog or a container runtime put before a line is taken off. A message may hold line
+//! feeds; lines that begin no entry then go on with the one before them, as long as that lacks
+//! its end.
 
 use memchr::{memchr, memchr_iter};
 
 use super::error_log::{self, ErrorEntry};
 use super::message::{self, End};
+use super::prefix;
 use crate::limits;
+use crate::time::LogTime;
 
 /// What some editors put at the beginning of a file.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -19,12 +25,16 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// Where the level stands in an entry.
 const LEVEL: usize = "YYYY/MM/DD HH:MM:SS ".len();
 
-/// A line about the end of a connection.
+/// Bytes of an entry's time.
+const STAMP: usize = LEVEL - 1;
+
+/// An entry about the end of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct LineRef<'a> {
-    /// Its number in the file, from 1.
+    /// Number of its first line in the file, from 1.
     pub number: u64,
-    /// The line as it stands in the file, without its line end.
+    /// The entry as nginx wrote it: without its line end, and without what something else put
+    /// before it.
     pub raw: &'a [u8],
     /// The line taken apart.
     pub entry: ErrorEntry<'a>,
@@ -49,7 +59,10 @@ pub struct Counts {
     pub ends: u64,
     /// Entries with such a message that nginx cannot have written as they stand.
     pub malformed: u64,
-    /// Lines before the first entry that hold one further on: something was put before it.
+    /// Entries that are too old to be of interest.
+    pub early: u64,
+    /// Lines before the first entry that hold one further on: something unknown was put before
+    /// it.
     pub prefixed: u64,
     /// Lines longer than [`limits::LOG_LINE`], which were passed over.
     pub overlong: u64,
@@ -69,6 +82,7 @@ impl Counts {
     pub fn complaint(&self) -> Option<&'static str> {
         let binary = self.nuls > self.bytes / 64;
         let foreign = self.entries == 0;
+        let early = self.entries > 0 && self.early == self.entries;
         [
             (self.bytes == 0, "is empty"),
             (foreign && binary, "holds no text: is it compressed or damaged?"),
@@ -77,6 +91,7 @@ impl Counts {
                 "holds no line that begins with nginx's time: cut off what stands before it",
             ),
             (foreign, "holds no line that nginx writes: is it an error log?"),
+            (early, "ends days before the capture begins: is it the right log?"),
             (
                 self.malformed > 0 && self.ends == 0,
                 "holds no entry about a connection that can be understood: was it edited?",
@@ -90,14 +105,22 @@ impl Counts {
 /// Takes a log in pieces, cut anywhere, and gives its entries about ends of connections to a
 /// sink, in order.
 ///
-/// It holds on to one unfinished line of at most [`limits::LOG_LINE`] bytes, and to nothing
-/// else. The same bytes give the same result in whatever pieces they come.
+/// It holds on to one unfinished line and one unfinished entry, of at most
+/// [`limits::LOG_LINE`] bytes each, and to nothing else. The same bytes give the same result in
+/// whatever pieces they come.
 #[derive(Debug, Default)]
 pub struct ErrorLogReader {
     /// The beginning of a line that is not finished.
     carry: Vec<u8>,
     /// That line is longer than what is kept of it.
     overlong: bool,
+    /// The file had ended in the middle of a line, which was taken as it was.
+    torn: bool,
+    /// An entry whose message goes on in the lines that follow, and its number.
+    open: Vec<u8>,
+    open_number: u64,
+    /// Entries before this time are of no interest.
+    earliest: Option<[u8; STAMP]>,
     counts: Counts,
 }
 
@@ -105,6 +128,11 @@ impl ErrorLogReader {
     /// A reader at the beginning of a file.
     pub fn new() -> ErrorLogReader {
         ErrorLogReader::default()
+    }
+
+    /// A reader that counts older entries, and does nothing else with them.
+    pub fn not_before(earliest: LogTime) -> ErrorLogReader {
+        ErrorLogReader { earliest: error_log::stamp(earliest), ..ErrorLogReader::default() }
     }
 
     /// What was found so far.
@@ -117,6 +145,11 @@ impl ErrorLogReader {
         self.counts.bytes += bytes.len() as u64;
         self.counts.nuls += memchr_iter(0, bytes).count() as u64;
         let mut rest = bytes;
+        if self.torn {
+            let Some((_, tail)) = split_after_line(rest) else { return };
+            self.torn = false;
+            rest = tail;
+        }
         if !self.carry.is_empty() {
             let Some((head, tail)) = split_after_line(rest) else {
                 self.keep(rest);
@@ -133,11 +166,14 @@ impl ErrorLogReader {
         self.keep(rest);
     }
 
-    /// Ends the file: its last line needs no line end.
+    /// Ends the file: its last line needs no line end. If the file grows after all, reading
+    /// goes on behind that line.
     pub fn finish(&mut self, sink: &mut impl FnMut(LineRef<'_>)) -> Counts {
         if !self.carry.is_empty() {
             self.end_line(sink);
+            self.torn = true;
         }
+        self.end_open(sink);
         self.counts
     }
 
@@ -177,20 +213,73 @@ impl ErrorLogReader {
             1 => raw.strip_prefix(BYTE_ORDER_MARK).unwrap_or(raw),
             _ => raw,
         };
-        let Some(message) = error_log::skip_header(raw) else {
-            self.counts.prefixed += u64::from(self.counts.entries == 0 && holds_entry(raw));
-            return;
-        };
-        self.counts.entries += 1;
-        let level = raw.get(LEVEL..LEVEL + 2);
-        self.counts.infos += u64::from(matches!(level, Some(b"[i" | b"[d")));
-        if message::may_be_end(message) {
-            self.entry(raw, sink);
+        if let Some(message) = error_log::skip_header(raw) {
+            return self.begun(raw, message, sink);
+        }
+        let unpacked = prefix::unpack(raw);
+        match error_log::skip_header(&unpacked) {
+            Some(message) => self.begun(&unpacked, message, sink),
+            None if !self.open.is_empty() => self.go_on(&unpacked, sink),
+            None => {
+                self.counts.prefixed += u64::from(self.counts.entries == 0 && holds_entry(raw));
+            }
         }
     }
 
+    /// Takes a line that begins an entry.
+    fn begun(&mut self, raw: &[u8], message: &[u8], sink: &mut impl FnMut(LineRef<'_>)) {
+        if !self.open.is_empty() {
+            self.end_open(sink);
+        }
+        self.counts.entries += 1;
+        let level = raw.get(LEVEL..LEVEL + 2);
+        self.counts.infos += u64::from(matches!(level, Some(b"[i" | b"[d")));
+        if self.earliest.is_some_and(|earliest| raw < &earliest[..]) {
+            self.counts.early += 1;
+        } else if message::may_be_end(message) {
+            match message::may_go_on(message) {
+                true => self.open_entry(raw, sink),
+                false => self.entry(self.counts.lines, raw, sink),
+            }
+        }
+    }
+
+    /// Takes the beginning of an entry whose message may hold line feeds.
+    fn open_entry(&mut self, raw: &[u8], sink: &mut impl FnMut(LineRef<'_>)) {
+        self.open.extend_from_slice(raw);
+        self.open_number = self.counts.lines;
+        self.end_open_if_whole(sink);
+    }
+
+    /// Takes a line that goes on with the open entry.
+    fn go_on(&mut self, raw: &[u8], sink: &mut impl FnMut(LineRef<'_>)) {
+        if self.open.len() + raw.len() >= limits::LOG_LINE {
+            return self.end_open(sink);
+        }
+        self.open.push(b'\n');
+        self.open.extend_from_slice(raw);
+        self.end_open_if_whole(sink);
+    }
+
+    fn end_open_if_whole(&mut self, sink: &mut impl FnMut(LineRef<'_>)) {
+        if error_log::parse(&self.open).is_ok_and(|entry| entry.client.is_some()) {
+            self.end_open(sink);
+        }
+    }
+
+    /// The open entry is as whole as it gets.
+    fn end_open(&mut self, sink: &mut impl FnMut(LineRef<'_>)) {
+        if self.open.is_empty() {
+            return;
+        }
+        let open = std::mem::take(&mut self.open);
+        self.entry(self.open_number, &open, sink);
+        self.open = open;
+        self.open.clear();
+    }
+
     /// Takes an entry whose message begins as one of the table does.
-    fn entry(&mut self, raw: &[u8], sink: &mut impl FnMut(LineRef<'_>)) {
+    fn entry(&mut self, number: u64, raw: &[u8], sink: &mut impl FnMut(LineRef<'_>)) {
         let Ok(entry) = error_log::parse(raw) else {
             self.counts.malformed += 1;
             return;
@@ -198,13 +287,19 @@ impl ErrorLogReader {
         self.counts.parsed += 1;
         if let Some(end) = message::classify(&entry) {
             self.counts.ends += 1;
-            sink(LineRef { number: self.counts.lines, raw, entry, end });
+            sink(LineRef { number, raw, entry, end });
         }
     }
 }
 
-/// Whether an entry begins within the line, behind what syslog or a container runtime put
-/// there.
+/// The time of the first entry in the beginning of a file; `None` if that holds none.
+pub fn begins(head: &[u8]) -> Option<LogTime> {
+    let head = head.strip_prefix(BYTE_ORDER_MARK).unwrap_or(head);
+    let mut lines = head.split(|&b| b == b'\n');
+    lines.find_map(|line| error_log::time_of(&prefix::unpack(line)))
+}
+
+/// Whether an entry begins within the line, behind what something unknown put there.
 fn holds_entry(line: &[u8]) -> bool {
     memchr_iter(b'[', line)
         .take(8)

@@ -39,6 +39,8 @@ pub enum Progress {
 pub struct Exchange {
     serial: u64,
     kind: Kind,
+    /// The request asks for another protocol (RFC 9110, section 7.8).
+    upgrade: bool,
     /// `METHOD URI`, once the request line is there.
     pub request: Option<Box<str>>,
     /// [`host_hash`] of the Host header.
@@ -171,6 +173,19 @@ impl Dialect {
     }
 }
 
+/// What a connection is switched to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Next {
+    /// A WebSocket.
+    WebSocket,
+    /// HTTP/2, in which the response to the request will come.
+    Http2,
+    /// Whatever its first bytes say.
+    Anything,
+    /// Nobody is seen to have asked for it, so nobody can tell.
+    Unknown,
+}
+
 /// The HTTP/1.x conversation of one connection.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Http {
@@ -185,8 +200,8 @@ pub struct Http {
     pub begun: u64,
     /// Responses that are complete.
     pub completed: u64,
-    /// A 101, or a 2xx to CONNECT: what follows is no HTTP/1.x.
-    pub tunnel: bool,
+    /// A 101, or a 2xx to CONNECT: what follows is this, and no HTTP/1.x.
+    pub next: Option<Next>,
     /// What is answered now may have been asked by bytes before this position, not seen yet.
     unseen: Option<i64>,
     /// Like [`Exchange::asked_before`], of responses that others have followed since.
@@ -284,13 +299,27 @@ impl Http {
     }
 
     /// Takes the next piece that the server sent, and its position. `unseen`: the server has
-    /// received bytes of the client, up to this position, that were not seen so far.
-    pub fn server(&mut self, at: i64, piece: Piece<'_>, unseen: Option<i64>) {
+    /// received bytes of the client, up to this position, that were not seen so far. Returns
+    /// what is behind the head by which the connection is [switched](Http::next).
+    pub fn server<'a>(&mut self, at: i64, piece: Piece<'a>, unseen: Option<i64>) -> &'a [u8] {
         self.unseen = unseen;
         match piece {
             Piece::Data(bytes) => self.response_bytes(at, bytes),
-            Piece::Missing(count) => self.response_missing(at, count),
+            Piece::Missing(count) => {
+                self.response_missing(at, count);
+                &[]
+            }
         }
+    }
+
+    /// Whether all that the client has sent are requests that were answered.
+    pub fn is_settled(&self) -> bool {
+        matches!(self.requests.state, State::Idle) && self.open.is_empty()
+    }
+
+    /// Takes out the exchange that is answered in HTTP/2.
+    pub fn take_upgraded(&mut self) -> Option<Exchange> {
+        self.open.pop_front()
     }
 
     /// The server sent its FIN here: this completes a response that lasts until the close.
@@ -303,7 +332,7 @@ impl Http {
     // ---- Requests ------------------------------------------------------------------------
 
     fn request_bytes(&mut self, at: i64, mut bytes: &[u8]) {
-        if self.tunnel {
+        if self.next.is_some() {
             return;
         }
         let end = at + bytes.len() as i64;
@@ -362,7 +391,7 @@ impl Http {
     }
 
     fn request_missing(&mut self, at: i64, count: u64) {
-        if self.tunnel {
+        if self.next.is_some() {
             return;
         }
         match &mut self.requests.state {
@@ -426,6 +455,7 @@ impl Http {
         };
         if let Some(exchange) = self.requested() {
             exchange.kind = request.kind;
+            exchange.upgrade = request.upgrade;
             exchange.request = request.text;
             exchange.host = request.host;
             // Its response was taken for one to a request of the usual kind.
@@ -469,9 +499,10 @@ impl Http {
 
     // ---- Responses -----------------------------------------------------------------------
 
-    fn response_bytes(&mut self, mut at: i64, mut bytes: &[u8]) {
-        if self.tunnel {
-            return;
+    /// Takes bytes up to the head of a switch, and returns what is behind it.
+    fn response_bytes<'a>(&mut self, mut at: i64, mut bytes: &'a [u8]) -> &'a [u8] {
+        if self.next.is_some() {
+            return &[];
         }
         let goes_on = self.dialect.goes_on();
         if matches!(self.responses.state, State::Lost) && goes_on && starts_response(bytes) {
@@ -487,7 +518,7 @@ impl Http {
                 State::Idle => {
                     bytes = skip_line_ends(bytes);
                     if bytes.is_empty() {
-                        return;
+                        return &[];
                     }
                     let begins =
                         if goes_on { may_start_response(bytes) } else { self.completed == 0 };
@@ -502,12 +533,12 @@ impl Http {
                         if head.len() >= limits::HEAD || is_none {
                             self.lose_responses();
                         }
-                        return;
+                        return &[];
                     };
                     bytes = rest;
                     self.end_response_head(at + (before - bytes.len()) as i64, &head);
-                    if self.tunnel {
-                        return;
+                    if self.next.is_some() {
+                        return bytes;
                     }
                 }
                 State::Length(left) => {
@@ -520,7 +551,7 @@ impl Http {
                     Chunks::More => {
                         let end = at + before as i64 + least_to_come(chunk);
                         self.promise(end);
-                        return;
+                        return &[];
                     }
                     Chunks::End(rest) => {
                         bytes = rest;
@@ -528,16 +559,20 @@ impl Http {
                     }
                     Chunks::Bad => self.lose_responses(),
                 },
-                State::UntilClose => return,
+                State::UntilClose => return &[],
                 // Whether these bytes are a response, nobody can tell.
-                State::Lost => return self.lose_responses(),
+                State::Lost => {
+                    self.lose_responses();
+                    return &[];
+                }
             }
             at += (before - bytes.len()) as i64;
         }
+        &[]
     }
 
     fn response_missing(&mut self, at: i64, count: u64) {
-        if self.tunnel {
+        if self.next.is_some() {
             return;
         }
         self.settle_whole(at, b"");
@@ -584,20 +619,31 @@ impl Http {
         else {
             return self.lose_responses();
         };
-        let upgraded = response.status == 101
-            || exchange.kind == Kind::Connect && (200..300).contains(&response.status);
-        if response.status < 200 && !upgraded {
+        let next = match response.status {
+            101 if exchange.upgrade => Some(response.next),
+            101 => Some(Next::Unknown),
+            200..=299 if exchange.kind == Kind::Connect => Some(Next::Anything),
+            _ => None,
+        };
+        if response.status < 200 && next.is_none() {
             // An interim response: the final one has not begun.
             exchange.answered = Progress::None;
             self.responses.state = State::Idle;
             return;
         }
+        self.next = next;
+        match next {
+            None => {}
+            // The response to the request is still to come.
+            Some(Next::Http2) => return exchange.answered = Progress::None,
+            Some(Next::Unknown) => return exchange.status = Some(response.status),
+            Some(Next::WebSocket | Next::Anything) => {
+                exchange.status = Some(response.status);
+                return self.complete_response(at);
+            }
+        }
         exchange.status = Some(response.status);
         let unseen = exchange.serial == 0 && exchange.sent == Progress::Lost;
-        if upgraded {
-            self.tunnel = true;
-            return;
-        }
         let bodiless = exchange.kind == Kind::Head || matches!(response.status, 204 | 304);
         match response.framing {
             _ if bodiless => self.complete_response(at),
@@ -611,6 +657,10 @@ impl Http {
                 exchange.ends_by = EndsBy::LastChunk;
                 exchange.may_be_whole = unseen;
                 self.responses.state = State::Chunked(Chunk::START);
+            }
+            // The request may have been a CONNECT, and this a tunnel.
+            Framing::None if unseen && (200..300).contains(&response.status) => {
+                self.next = Some(Next::Unknown);
             }
             Framing::None | Framing::UntilClose => {
                 exchange.ends_by = EndsBy::Close;
@@ -816,11 +866,14 @@ struct RequestHead {
     kind: Kind,
     text: Option<Box<str>>,
     host: Option<u64>,
+    upgrade: bool,
     framing: Framing,
 }
 
 struct ResponseHead {
     status: u16,
+    /// What a 101 switches to.
+    next: Next,
     framing: Framing,
 }
 
@@ -848,6 +901,7 @@ fn parse_request(head: &[u8]) -> Option<RequestHead> {
         kind: Kind::of(method),
         text: Some(kept(&format!("{method} {target}"))),
         host: header(request.headers, "host").map(host_hash),
+        upgrade: header(request.headers, "upgrade").is_some(),
         framing,
     })
 }
@@ -856,7 +910,14 @@ fn parse_response(head: &[u8]) -> Option<ResponseHead> {
     let mut headers = [MaybeUninit::uninit(); limits::HEADERS];
     let mut response = httparse::Response::new(&mut []);
     parser().parse_response_with_uninit_headers(&mut response, head, &mut headers).ok()?;
-    Some(ResponseHead { status: response.code?, framing: framing(response.headers)? })
+    let upgrade = header(response.headers, "upgrade").unwrap_or_default().trim_ascii();
+    let is = |name: &str| upgrade.eq_ignore_ascii_case(name.as_bytes());
+    let next = match () {
+        () if is("websocket") => Next::WebSocket,
+        () if is("h2c") => Next::Http2,
+        () => Next::Anything,
+    };
+    Some(ResponseHead { status: response.code?, next, framing: framing(response.headers)? })
 }
 
 /// A request whose head is variables.
@@ -865,6 +926,7 @@ fn asked_for(asked: Asked<'_>) -> Option<RequestHead> {
         kind: asked.method.map(Kind::of).unwrap_or_default(),
         text: asked.text().map(|text| kept(&text)),
         host: asked.host,
+        upgrade: false,
         framing: Framing::Length(asked.length()?),
     })
 }
@@ -891,7 +953,7 @@ fn parse_answer(head: &[u8]) -> Option<ResponseHead> {
         Framing::Chunked => Framing::UntilClose,
         framing => framing,
     };
-    Some(ResponseHead { status, framing })
+    Some(ResponseHead { status, next: Next::Anything, framing })
 }
 
 /// The status that a gateway's answer has by its head.
@@ -1053,12 +1115,11 @@ mod tests {
     }
 
     #[test]
-    fn an_upgraded_connection_is_followed_no_further() {
+    fn an_upgrade_that_nobody_asked_for_is_followed_no_further() {
         let mut http = Http::default();
         let switch = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n\x01\x02";
         play(&mut http, &[(">", GET), ("<", switch), (">", "GET / HTTP/1.1\r\n\r\n")]);
-        assert!(http.tunnel);
-        assert_eq!(http.begun, 1);
+        assert_eq!((http.next, http.begun), (Some(Next::Unknown), 1));
     }
 
     #[test]

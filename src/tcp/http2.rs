@@ -214,6 +214,21 @@ pub fn is_settings(bytes: &[u8]) -> bool {
 }
 
 impl Http2 {
+    /// A conversation that goes on where HTTP/1.x stopped: its request is that of stream 1.
+    pub fn upgraded(exchange: Option<Exchange>, begun: u64, completed: u64) -> Http2 {
+        let first = exchange.map(|mut exchange| {
+            exchange.stream = 1;
+            (1, exchange)
+        });
+        let open = first.into_iter().collect();
+        Http2 { open, newest: 1, begun, completed, ..Http2::default() }
+    }
+
+    /// Frames of this side were missed, so where the next one begins is not known.
+    pub fn lose(&mut self, side: Side) {
+        self.frames(side).lost = true;
+    }
+
     /// Takes the next piece that a side sent, and its position.
     pub fn take(&mut self, side: Side, at: i64, piece: Piece<'_>) {
         match piece {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! What happened on a TCP connection: segments in, phases and closings out.
 
+pub mod app;
 pub mod fastcgi;
 pub mod gateway;
 pub mod half;
@@ -8,9 +9,11 @@ pub mod hpack;
 pub mod http;
 pub mod http2;
 pub mod phase;
+pub mod proxied;
 pub mod segment;
 pub mod stream;
 pub mod streams;
 pub mod talk;
 pub mod tls;
 pub mod trace;
+pub mod websocket;

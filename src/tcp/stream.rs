@@ -5,17 +5,21 @@
 //! exchange had come at that moment, and what the capture lacks. `correlate::verdict` draws
 //! the conclusions.
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::limits;
+use crate::tcp::app::{App, Around, Layer};
 use crate::tcp::half::{self, Half, Piece};
 use crate::tcp::http::{self, Exchange, Progress};
 use crate::tcp::http2::Http2;
 use crate::tcp::phase::Phase;
 use crate::tcp::segment::{Endpoint, Segment};
 use crate::tcp::talk::Talk;
-use crate::tcp::tls::{self, Alert, Bursts, Tls};
+use crate::tcp::tls::{Alert, Bursts};
 use crate::tcp::trace::{Place, ResetSigns, Trace};
+use crate::tcp::websocket::WebSocket;
 use crate::time::{CaptureTime, SECOND};
 
 /// One of the two ends of a connection.
@@ -192,16 +196,6 @@ struct GivenUp {
 
 /// Late segments that holes are opened for again, once they were given up.
 const LATE_PATIENCE: u8 = 8;
-
-/// What the payload was recognized as.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-enum App {
-    #[default]
-    Undecided,
-    Talk(Box<Talk>),
-    Tls(Box<Tls>),
-    Other(Bursts),
-}
 
 /// What a capture does not show of a stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -442,12 +436,34 @@ impl Stream {
 
     /// The HTTP conversation, if the payload is recognized as one.
     pub fn talk(&self) -> Option<&Talk> {
-        let talk = match &self.app {
-            App::Talk(talk) => Some(&**talk),
-            App::Tls(tls) => tls.plain(),
-            App::Undecided | App::Other(_) => None,
-        };
-        talk.filter(|talk| talk.begun() > 0 || talk.exchange().is_some())
+        self.app.talk().filter(|talk| talk.begun() > 0 || talk.exchange().is_some())
+    }
+
+    /// The connection is a WebSocket, or a tunnel in which no HTTP is recognized.
+    pub fn is_tunnelled(&self) -> bool {
+        self.app.talk().is_some_and(Talk::is_tunnelled)
+    }
+
+    /// The WebSocket that the connection was upgraded to.
+    pub fn websocket(&self) -> Option<&WebSocket> {
+        match self.app.innermost() {
+            App::WebSocket(socket) => Some(socket),
+            _ => None,
+        }
+    }
+
+    /// A WebSocket's Close frame has certainly arrived: it is acknowledged, or answered.
+    pub fn is_closed_by_frame(&self) -> bool {
+        let Some(socket) = self.websocket() else { return false };
+        let ends = [Side::Client, Side::Server].map(|side| socket.closed(side));
+        let acked = ends.iter().zip(&self.halves);
+        ends.iter().all(Option::is_some)
+            || acked.into_iter().any(|(end, half)| end.is_some_and(|end| half.acked() >= end))
+    }
+
+    /// The client that a header of the PROXY protocol names.
+    pub fn proxied_client(&self) -> Option<SocketAddr> {
+        self.app.proxied_client()
     }
 
     /// The HTTP/2 conversation, if the payload is recognized as one.
@@ -457,8 +473,7 @@ impl Stream {
 
     /// The alert that ended the TLS handshake before the connection ended.
     pub fn tls_refusal(&self) -> Option<Alert> {
-        let App::Tls(tls) = &self.app else { return None };
-        let alert = tls.refusal()?;
+        let alert = self.app.tls()?.refusal()?;
         let in_time = self.closing.is_none_or(|closing| alert.frame <= closing.at.frame);
         in_time.then_some(alert)
     }
@@ -484,7 +499,7 @@ impl Stream {
     /// Bytes that a response's framing promised and the client never acknowledged.
     pub fn missing(&self, exchange: &Exchange) -> Option<u64> {
         // Inside TLS, what is still to come is counted before it is encrypted.
-        let counted = !matches!(self.app, App::Tls(_));
+        let counted = self.app.tls().is_none();
         let begun = counted && !matches!(exchange.answered, Progress::None | Progress::Lost);
         let end = exchange.response_end.filter(|_| begun && self.shows(Side::Client))?;
         let acked = self.server_half().acked_data().max(exchange.response_start);
@@ -516,7 +531,7 @@ impl Stream {
             one_sided,
             gap: !one_sided && self.halves.iter().any(|half| half.losses.gap),
             truncated: self.halves.iter().any(|half| half.losses.truncated),
-            encrypted: matches!(&self.app, App::Tls(tls) if tls.plain().is_none()),
+            encrypted: self.app.tls().is_some_and(|tls| tls.plain().is_none()),
             bad_order: self.bad_order,
         }
     }
@@ -526,11 +541,15 @@ impl Stream {
         if !self.is_established() {
             return Phase::Handshake;
         }
-        let stage = match &self.app {
-            App::Undecided if self.has_lost_start() => Phase::Unknown,
-            App::Undecided => Phase::BeforeRequest,
+        let is_undecided = matches!(self.app, App::Undecided);
+        let stage = match self.app.innermost() {
+            App::Undecided if is_undecided && self.has_lost_start() => Phase::Unknown,
+            App::Undecided | App::Proxied(_) => Phase::BeforeRequest,
             App::Talk(talk) => talk.stage(),
-            App::Tls(tls) if tls.plain().is_some() => plain_stage(tls),
+            App::WebSocket(socket) => socket.stage(),
+            App::Tls(tls) if tls.plain().is_some() => {
+                tls.plain().map_or(Phase::Unknown, Talk::stage)
+            }
             App::Tls(tls) if tls.is_lost() => Phase::Unknown,
             App::Tls(tls) if !tls.established() => Phase::TlsHandshake,
             App::Tls(tls) if tls.may_be_unanswered() && tls.bursts.answered => Phase::Unknown,
@@ -541,12 +560,26 @@ impl Stream {
             // What was sent and is not in the capture may have been anything.
             _ if self.lacks(Side::Client) || self.lacks(Side::Server) => Phase::Unknown,
             // Data behind a hole was sent, though what it says is not known.
-            Phase::BeforeRequest | Phase::AfterResponse if self.client_half().has_hole() => {
+            Phase::BeforeRequest | Phase::AfterResponse if self.is_sending(Side::Client) => {
                 Phase::DuringRequest
             }
-            Phase::AwaitingResponse if self.server_half().has_hole() => Phase::DuringResponse,
+            Phase::AwaitingResponse if self.is_sending(Side::Server) => Phase::DuringResponse,
+            // Both sides of a WebSocket speak when they like.
+            Phase::AfterResponse
+                if self.websocket().is_some() && self.is_sending(Side::Server) =>
+            {
+                Phase::DuringResponse
+            }
             _ => stage,
         }
+    }
+
+    /// A side has begun to send something that nobody can read yet: there is a hole before it,
+    /// or the record that holds it has not ended.
+    fn is_sending(&self, side: Side) -> bool {
+        let readable = self.app.tls().filter(|tls| tls.plain().is_some());
+        self.halves[side as usize].has_hole()
+            || readable.is_some_and(|tls| tls.is_within_record(side))
     }
 
     fn burst_stage(&self, bursts: &Bursts, now: CaptureTime) -> Phase {
@@ -780,11 +813,11 @@ impl Stream {
         let start = self.halves[side as usize].position(seq);
         let reopened = self.reopen_holes(side, start + i64::from(segment.payload_len));
         let before = self.halves[side as usize].next();
-        let said = self.said();
+        let said = self.app.said();
         let (len, bytes) = (segment.payload_len, segment.payload);
         let fresh = self.hand_on(side, |half, then| half.take(start, len, bytes, then));
         let end = self.halves[side as usize].next();
-        if let App::Tls(tls) = &mut self.app {
+        if let Some(tls) = self.app.tls_mut() {
             segment.decrypted.iter().for_each(|content| tls.decrypted(side, end, content));
         }
         if reopened {
@@ -802,7 +835,7 @@ impl Stream {
         };
         if self.effective_resets().is_none() {
             self.last_speaker = Some(side);
-            if self.said() != said {
+            if self.app.said() != said {
                 let end = self.halves[side as usize].next();
                 self.burst = Some(Burst { time: segment.time, end });
             }
@@ -845,15 +878,6 @@ impl Stream {
         true
     }
 
-    /// Bytes of a conversation by bursts.
-    fn said(&self) -> u64 {
-        match &self.app {
-            App::Tls(tls) => tls.said(),
-            App::Other(bursts) => bursts.said,
-            App::Undecided | App::Talk(_) => 0,
-        }
-    }
-
     /// Lets one direction hand on its pieces, which the first of them decides the reader of.
     fn hand_on<T>(
         &mut self,
@@ -866,22 +890,10 @@ impl Stream {
         let acked = self.halves[side as usize].acked();
         let Stream { halves, app, frame, .. } = self;
         step(&mut halves[side as usize], &mut |at, piece| {
-            if let (App::Undecided, Piece::Data(bytes)) = (&app, piece) {
-                *app = recognize(side, bytes, joined_late || at > 0);
-            }
-            match (&mut *app, side) {
-                (App::Talk(talk), _) => {
-                    talk.come_to(*frame);
-                    talk.take(side, at, piece, unseen);
-                }
-                (App::Tls(tls), _) => {
-                    tls.come_to(*frame);
-                    tls.take(side, piece, at < acked);
-                }
-                (App::Other(bursts), _) => bursts.add(side, piece.len(), at < acked),
-                // Bytes that the capture lacks do not tell what is spoken.
-                (App::Undecided, _) => {}
-            }
+            let joined_late = joined_late || at > 0;
+            let layer = Layer::Connection;
+            let around = Around { joined_late, unseen, acked, frame: *frame, layer };
+            app.take(side, at, piece, around);
         })
     }
 
@@ -978,13 +990,8 @@ impl Stream {
     fn end_if_all_is_there(&mut self) {
         let at = self.server_half().next();
         let fin = self.fins[Side::Server as usize];
-        let talk = match &mut self.app {
-            App::Talk(talk) => Some(&mut **talk),
-            App::Tls(tls) => tls.plain_mut(),
-            App::Undecided | App::Other(_) => None,
-        };
-        if let (Some(talk), true) = (talk, fin.is_some_and(|fin| fin.end == at)) {
-            talk.server_end(at);
+        if fin.is_some_and(|fin| fin.end == at) {
+            self.app.server_end(at);
         }
     }
 
@@ -1154,34 +1161,4 @@ impl Stream {
 /// What a copy of this segment has in common with it; `None` where that is not at hand.
 fn key(side: Side, segment: &Segment<'_>) -> Option<Key> {
     Some((side, segment.ip_id?, segment.tcp.seq, segment.tcp.ack))
-}
-
-/// Decides by the first payload what is spoken on a connection; `joined_late` if bytes before
-/// it are not in the capture.
-fn recognize(side: Side, payload: &[u8], joined_late: bool) -> App {
-    if joined_late {
-        return match tls::continues(payload) {
-            true => App::Tls(Box::new(Tls::mid_stream())),
-            false => App::Talk(Box::new(Talk::mid_stream())),
-        };
-    }
-    if tls::starts(payload) {
-        return App::Tls(Box::default());
-    }
-    match Talk::that_begins_with(side, payload) {
-        Some(talk) => App::Talk(Box::new(talk)),
-        None => App::Other(Bursts::default()),
-    }
-}
-
-/// A record that has not ended holds something of what comes next.
-fn plain_stage(tls: &Tls) -> Phase {
-    let stage = tls.plain().map_or(Phase::Unknown, Talk::stage);
-    match stage {
-        Phase::BeforeRequest | Phase::AfterResponse if tls.is_within_record(Side::Client) => {
-            Phase::DuringRequest
-        }
-        Phase::AwaitingResponse if tls.is_within_record(Side::Server) => Phase::DuringResponse,
-        _ => stage,
-    }
 }

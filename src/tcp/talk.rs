@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! A conversation in HTTP, of whichever version, or in what servers ask gateways in.
+//! A conversation in HTTP, of whichever version, or in what servers ask gateways in, and what
+//! it is switched to.
 
 use serde::{Deserialize, Serialize};
 
+use crate::tcp::app::{App, Around, Layer};
 use crate::tcp::fastcgi::{self, FastCgi};
 use crate::tcp::gateway;
 use crate::tcp::half::Piece;
-use crate::tcp::http::{self, Dialect, Exchange, Http, Progress};
+use crate::tcp::http::{self, Dialect, Exchange, Http, Next, Progress};
 use crate::tcp::http2::{self, Http2, PREFACE_LINE};
 use crate::tcp::phase::Phase;
 use crate::tcp::stream::Side;
+use crate::tcp::websocket::WebSocket;
 
 /// A conversation of requests and responses.
 // Most conversations are in HTTP/1.x, and this is in a box itself.
@@ -22,6 +25,15 @@ pub enum Talk {
     Http2(Box<Http2>),
     /// FastCGI
     FastCgi(FastCgi),
+    /// HTTP/1.x that has opened a tunnel
+    Tunnel(Box<Tunnel>),
+}
+
+/// A tunnel: a WebSocket, or what is behind CONNECT or an upgrade.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Tunnel {
+    opened_by: Http,
+    inside: App,
 }
 
 impl Talk {
@@ -52,28 +64,93 @@ impl Talk {
         Talk::Http(Http::mid_stream())
     }
 
-    /// What is taken next comes from this frame of the capture.
-    pub fn come_to(&mut self, frame: u32) {
-        if let Talk::Http2(http) = self {
-            http.frame = frame;
+    /// Takes the next piece that a side sent, and its position.
+    pub fn take(&mut self, side: Side, at: i64, piece: Piece<'_>, around: Around) {
+        match (&mut *self, side) {
+            (Talk::Http(http), Side::Client) => http.client(at, piece),
+            (Talk::Http(http), Side::Server) => {
+                let rest = http.server(at, piece, around.unseen);
+                if self.switch(around.layer) && !rest.is_empty() {
+                    let at = at + piece.len() as i64 - rest.len() as i64;
+                    self.take(side, at, Piece::Data(rest), around);
+                }
+            }
+            (Talk::Http2(http), _) => {
+                http.frame = around.frame;
+                http.take(side, at, piece);
+            }
+            (Talk::FastCgi(talk), _) => talk.take(side, at, piece),
+            (Talk::Tunnel(tunnel), _) => {
+                let around = Around { joined_late: false, layer: Layer::Tunnel, ..around };
+                tunnel.inside.take(side, at, piece, around);
+            }
         }
     }
 
-    /// Takes the next piece that a side sent, and its position. `unseen` is where client's
-    /// bytes end that may still come to light.
-    pub fn take(&mut self, side: Side, at: i64, piece: Piece<'_>, unseen: Option<i64>) {
-        match (self, side) {
-            (Talk::Http(http), Side::Client) => http.client(at, piece),
-            (Talk::Http(http), Side::Server) => http.server(at, piece, unseen),
-            (Talk::Http2(http), _) => http.take(side, at, piece),
-            (Talk::FastCgi(talk), _) => talk.take(side, at, piece),
+    /// Goes on with what HTTP/1.x was switched to, if it was. What the client sent before it
+    /// could know of that is not told apart.
+    fn switch(&mut self, layer: Layer) -> bool {
+        let Talk::Http(http) = self else { return false };
+        let (begun, completed) = (http.begun, http.completed);
+        let inside = match http.next {
+            Some(Next::Http2) => {
+                let mut next = Http2::upgraded(http.take_upgraded(), begun, completed);
+                if !http.is_settled() {
+                    next.lose(Side::Client);
+                }
+                *self = Talk::Http2(Box::new(next));
+                return true;
+            }
+            Some(Next::WebSocket) => {
+                let mut socket = WebSocket::default();
+                if !http.is_settled() {
+                    socket.lose(Side::Client);
+                }
+                App::WebSocket(Box::new(socket))
+            }
+            Some(Next::Anything) if layer < Layer::Tunnel && http.is_settled() => {
+                App::Undecided
+            }
+            Some(Next::Anything | Next::Unknown) | None => return false,
+        };
+        *self = Talk::Tunnel(Box::new(Tunnel { opened_by: std::mem::take(http), inside }));
+        true
+    }
+
+    /// What is inside the tunnel that was opened.
+    pub fn tunnel(&self) -> Option<&App> {
+        match self {
+            Talk::Tunnel(tunnel) => Some(&tunnel.inside),
+            Talk::Http(_) | Talk::Http2(_) | Talk::FastCgi(_) => None,
         }
+    }
+
+    /// As [`Talk::tunnel`], to hand something on to it.
+    pub fn tunnel_mut(&mut self) -> Option<&mut App> {
+        match self {
+            Talk::Tunnel(tunnel) => Some(&mut tunnel.inside),
+            Talk::Http(_) | Talk::Http2(_) | Talk::FastCgi(_) => None,
+        }
+    }
+
+    /// The HTTP inside the tunnel.
+    fn inner(&self) -> Option<&Talk> {
+        let inner = self.tunnel().and_then(App::talk);
+        inner.filter(|inner| inner.exchange().is_some())
+    }
+
+    /// A tunnel has been opened in which no HTTP is recognized.
+    pub fn is_tunnelled(&self) -> bool {
+        self.is_unfollowed()
+            || self.tunnel().is_some() && self.inner().is_none_or(Talk::is_tunnelled)
     }
 
     /// The server sent its FIN here.
     pub fn server_end(&mut self, at: i64) {
-        if let Talk::Http(http) = self {
-            http.server_end(at);
+        match self {
+            Talk::Http(http) => http.server_end(at),
+            Talk::Http2(_) | Talk::FastCgi(_) => {}
+            Talk::Tunnel(tunnel) => tunnel.inside.server_end(at),
         }
     }
 
@@ -83,6 +160,9 @@ impl Talk {
             Talk::Http(http) => http.exchange(),
             Talk::Http2(http) => http.exchange(),
             Talk::FastCgi(talk) => talk.exchange(),
+            Talk::Tunnel(tunnel) => {
+                self.inner().map_or(tunnel.opened_by.exchange(), Talk::exchange)
+            }
         }
     }
 
@@ -91,6 +171,7 @@ impl Talk {
         match self {
             Talk::Http2(http) => Some(http),
             Talk::Http(_) | Talk::FastCgi(_) => None,
+            Talk::Tunnel(_) => self.inner().and_then(Talk::http2),
         }
     }
 
@@ -100,6 +181,9 @@ impl Talk {
             Talk::Http(http) => http.begun,
             Talk::Http2(http) => http.begun,
             Talk::FastCgi(talk) => talk.begun,
+            Talk::Tunnel(tunnel) => {
+                tunnel.opened_by.begun + self.inner().map_or(0, Talk::begun)
+            }
         }
     }
 
@@ -109,6 +193,9 @@ impl Talk {
             Talk::Http(http) => http.completed,
             Talk::Http2(http) => http.completed,
             Talk::FastCgi(talk) => talk.completed,
+            Talk::Tunnel(tunnel) => {
+                tunnel.opened_by.completed + self.inner().map_or(0, Talk::completed)
+            }
         }
     }
 
@@ -118,20 +205,23 @@ impl Talk {
             Talk::Http(http) => http.is_lost(),
             Talk::Http2(http) => http.is_lost(),
             Talk::FastCgi(talk) => talk.is_lost(),
+            // What is inside is asked for itself.
+            Talk::Tunnel(_) => true,
         }
     }
 
-    fn is_tunnel(&self) -> bool {
-        matches!(self, Talk::Http(http) if http.tunnel)
+    /// The connection was switched to something that is not followed.
+    fn is_unfollowed(&self) -> bool {
+        matches!(self, Talk::Http(http) if http.next.is_some())
     }
 
-    /// How far the conversation has come.
+    /// How far the conversation has come; of a tunnel, what is inside of it tells.
     pub fn stage(&self) -> Phase {
         let Some(exchange) = self.exchange() else {
             return if self.is_lost() { Phase::Unknown } else { Phase::BeforeRequest };
         };
         match (exchange.answered, exchange.sent) {
-            _ if self.is_tunnel() || exchange.may_be_whole => Phase::Unknown,
+            _ if self.is_unfollowed() || exchange.may_be_whole => Phase::Unknown,
             // Nothing is open any more.
             _ if exchange.given_up.is_some() && !self.is_lost() => Phase::AfterResponse,
             (Progress::Lost, _) => Phase::Unknown,

@@ -7,6 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::tcp::app::Around;
 use crate::tcp::half::Piece;
 use crate::tcp::stream::Side;
 use crate::tcp::talk::Talk;
@@ -237,9 +238,6 @@ impl Tls {
     /// What is taken next comes from this frame of the capture.
     pub fn come_to(&mut self, frame: u32) {
         self.frame = frame;
-        if let Some(plain) = &mut self.plain {
-            plain.come_to(frame);
-        }
     }
 
     /// The first alert that ended the handshake.
@@ -280,8 +278,12 @@ impl Tls {
         let plain = self.plain.get_or_insert_with(|| {
             Box::new(Talk::that_begins_with(side, content).unwrap_or_else(Talk::mid_stream))
         });
-        plain.come_to(frame);
-        plain.take(side, end - content.len() as i64, Piece::Data(content), None);
+        plain.take(
+            side,
+            end - content.len() as i64,
+            Piece::Data(content),
+            Around { frame, ..Around::default() },
+        );
     }
 
     /// The HTTP inside, where the host has the keys.
@@ -289,9 +291,11 @@ impl Tls {
         self.plain.as_deref()
     }
 
-    /// As [`Tls::plain`], to tell it where the server closed.
-    pub fn plain_mut(&mut self) -> Option<&mut Talk> {
-        self.plain.as_deref_mut()
+    /// The server sent its FIN here.
+    pub fn server_end(&mut self, at: i64) {
+        if let Some(plain) = &mut self.plain {
+            plain.server_end(at);
+        }
     }
 
     /// Whether a record of this side has begun and not ended.

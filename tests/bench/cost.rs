@@ -138,7 +138,7 @@ fn reading(dir: &Path) {
         loop {
             match file.read(&mut bytes).unwrap() {
                 0 => break,
-                len => session.error_log_bytes(&bytes[..len]).unwrap(),
+                len => session.error_log_bytes(&bytes[..len]),
             }
         }
         session.end_error_log().unwrap();

@@ -201,7 +201,7 @@ impl Traffic {
         session.set_time_zone("UTC").unwrap();
         if self.with_log {
             session.begin_error_log("error.log");
-            session.error_log_bytes(&self.log()).unwrap();
+            session.error_log_bytes(&self.log());
             session.end_error_log().unwrap();
         }
         let server = Endpoint { addr: Some(IpAddr::from(SERVER)), port: 80 };

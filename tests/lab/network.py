@@ -28,9 +28,11 @@ CLIENT_NET = "10.77.1"
 UPSTREAM_NET = "10.77.2"
 # Addresses that no kernel has: only a puppet, or nobody, answers there.
 PUPPET_NET = "10.77.3"
-# nginx's kernel acknowledges at once what these send, so that the ACK of their FIN precedes
-# nginx's own FIN: a four-way close. Towards everybody else the ACK waits up to 40 ms for
-# something to ride on, and nginx is quicker than that: a three-way close.
+# nginx's kernel acknowledges at once what comes from this network, and from the upstream's
+# addresses from this one on, so that the ACK of their FIN precedes nginx's own FIN: a four-way
+# close. Towards everybody else the ACK waits up to 40 ms for something to ride on, and nginx is
+# quicker than that: a three-way close.
+PROMPT_NET = "10.77.4"
 PROMPT_FROM = 128
 
 _CLONE_NEWNET = 0x40000000
@@ -160,12 +162,12 @@ class Network(Hosts):
         for host in HOSTS:
             self._plug_in(host)
         self._address(NGINX, NGINX_IP)
-        for host, net in ((CLIENT, CLIENT_NET), (UPSTREAM, UPSTREAM_NET)):
+        for host, net in ((CLIENT, CLIENT_NET), (CLIENT, PROMPT_NET), (UPSTREAM, UPSTREAM_NET)):
             self._address(host, f"{net}.1")
             # Every address of the network is the host's own, without a list of them.
             self.ip(host, "route", "add", "local", f"{net}.0/24", "dev", "lo")
-            self.ip(NGINX, "route", "add", f"{net}.{PROMPT_FROM}/25", "dev", "eth0",
-                     "quickack", "1")
+        for prompt in (f"{PROMPT_NET}.0/24", f"{UPSTREAM_NET}.{PROMPT_FROM}/25"):
+            self.ip(NGINX, "route", "add", prompt, "dev", "eth0", "quickack", "1")
 
     def _plug_in(self, host: str) -> None:
         """One cable from the host's eth0 to a port of the bridge."""

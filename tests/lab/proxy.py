@@ -10,12 +10,14 @@ import time
 from pathlib import Path
 from typing import Callable, List, Optional
 
-from network import (CLIENT, CLIENT_NET, NGINX, NGINX_IP, PROMPT_FROM, PUPPET_NET, UPSTREAM_NET,
-                     Hosts, run)
+from network import (CLIENT, CLIENT_NET, NGINX, NGINX_IP, PROMPT_FROM, PROMPT_NET, PUPPET_NET,
+                     UPSTREAM_NET, Hosts, run)
 
 # Ports on which Wireshark looks for HTTP by itself. `TIMED` has timeouts of one second and ends
 # with FIN, `ABORTING` the same with reset_timedout_connection.
 MAIN, TIMED, ABORTING, SECURE = 80, 8080, 8088, 443
+# Behind a load balancer that speaks the PROXY protocol.
+PROXIED = 81
 APP_PORT = 8080
 CLOSED_PORT = 3128
 POOLS = 5
@@ -38,8 +40,8 @@ def pool_address(number: int) -> str:
 _ACCESS_FIELDS = {
     "connection": "$connection",
     "connection_requests": "$connection_requests",
-    "remote_addr": "$remote_addr",
-    "remote_port": "$remote_port",
+    "remote_addr": "$realip_remote_addr",
+    "remote_port": "$realip_remote_port",
     "msec": "$msec",
     "time_iso8601": "$time_iso8601",
     "request": "$request",
@@ -92,6 +94,15 @@ _LOCATIONS = """
         proxy_pass http://VOID; proxy_bind NGINX:$http_x_bind; proxy_connect_timeout 1s;
     }
     location /down/ { proxy_pass http://nobody; }
+    location /socket/quiet {
+        proxy_pass http://$app; proxy_http_version 1.1; proxy_read_timeout 1s;
+        proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade";
+    }
+    # A WebSocket; the one above may not be silent for long.
+    location /socket/ {
+        proxy_pass http://$app; proxy_http_version 1.1;
+        proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade";
+    }
     location /puppet/ { proxy_pass http://PUPPET; }
     # Gateways, which speak no HTTP/1.
     location /fastcgi/ { fastcgi_pass APPLICATION; fastcgi_buffering off; }
@@ -181,9 +192,11 @@ http {{
   default_type text/plain;
   keepalive_timeout 30s;
   lingering_timeout 3s;
-  geo $app {{ default app; {CLIENT_NET}.{PROMPT_FROM}/25 app_prompt; }}
+  geo $app {{ default app; {PROMPT_NET}.0/24 app_prompt; }}
 {_upstreams()}
 {_server(f"{MAIN} default_server", "")}
+{_server(f"{PROXIED} default_server proxy_protocol",
+         f"set_real_ip_from {CLIENT_NET}.0/24; real_ip_header proxy_protocol;")}
 {_server(f"{TIMED} default_server", _SHORT)}
 {_server(f"{ABORTING} default_server", _SHORT + "reset_timedout_connection on;")}
 {_server(f"{SECURE} ssl default_server",

@@ -24,6 +24,7 @@ from typing import List, Sequence
 import client_leg  # noqa: F401  (each registers its scenarios)
 import closes  # noqa: F401
 import gateways  # noqa: F401
+import tunnels  # noqa: F401
 import upstream_leg  # noqa: F401
 from network import UPSTREAM, Capture, Network
 from peers import Application

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import Callable, Dict, List, Tuple, Union
 
-from network import CLIENT, CLIENT_NET, NGINX_IP, PROMPT_FROM, PUPPET_NET, UPSTREAM, Network
+from network import CLIENT, CLIENT_NET, NGINX, NGINX_IP, PROMPT_NET, PUPPET_NET, UPSTREAM, Network
 from peers import PATIENCE, Application, Client, Connection, Server
 from proxy import APP_PORT, MAIN, PUPPET_APP
 from puppet import PUPPET_MACS, Puppet
@@ -17,6 +17,10 @@ from truth import Ending, Expected, Ledger, Log, Stream
 
 Address = Tuple[str, int]
 End = Union[Connection, Puppet]
+
+
+# Of a network's 254 addresses, puppets use some for other things.
+SCENARIO_LIMIT = 240
 
 
 class Stage:
@@ -29,7 +33,7 @@ class Stage:
 
     def __init__(self, network: Network, application: Application, ledger: Ledger,
                  lock: threading.Lock, scenario: str, number: int) -> None:
-        if number >= PROMPT_FROM:
+        if number > SCENARIO_LIMIT:
             raise ValueError("more scenarios than client addresses")
         self.scenario = scenario
         self._network = network
@@ -44,7 +48,7 @@ class Stage:
 
     def address(self, prompt: bool = False) -> str:
         """This scenario's client address."""
-        return f"{CLIENT_NET}.{self._number + (PROMPT_FROM if prompt else 0)}"
+        return f"{PROMPT_NET if prompt else CLIENT_NET}.{self._number}"
 
     def connect(self, port: int = MAIN, prompt: bool = False, source: int = 0,
                 receive: int = 0) -> Client:
@@ -66,6 +70,20 @@ class Stage:
     def upstream_at(self, address: str) -> Server:
         """The next connection of HTTP/2 that nginx opens to this address."""
         return self._application.next(address)
+    def through_proxy(self, target: str) -> Tuple[Client, Connection]:
+        """A client that has a forward proxy on nginx's host open a tunnel, and the proxy's end
+        of it: what comes out of the tunnel is the scenario's to answer."""
+        with self._network.tcp_socket(NGINX) as listener:
+            listener.bind((NGINX_IP, 0))
+            listener.listen(1)
+            listener.settimeout(PATIENCE)
+            client = self.connect(listener.getsockname()[1])
+            end = Connection(listener.accept()[0], client.opened)
+        client.send(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())
+        end.read_until(b"\r\n\r\n")
+        end.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        client.read_until(b"\r\n\r\n")
+        return client, end
 
     def bind_port(self, nth: int = 0) -> int:
         """A port of nginx's for an upstream connection that nobody accepts; below the range

@@ -24,6 +24,8 @@
 //! | `x*10` | a byte, many times |
 //! | `"a\r\n"` | text |
 //! | `hex:160301` | bytes |
+//! | `upgrade:websocket` `switch:websocket` | a request for another protocol, and the 101 |
+//! | `ws:81:5` `wsm:01:70000` | a WebSocket frame: first byte, length; `wsm` is masked |
 //! | `GET:/a[..8]` `200:10[8..]` | a part of any of these |
 //! | `seq=7` `seq=-1` | sequence number as Wireshark shows it, or relative to the next one |
 //! | `ack=7` `ack=-1` | the same for the acknowledgment number |
@@ -483,6 +485,17 @@ pub fn payload(word: &str) -> Vec<u8> {
         ["hex", digits] => (0..digits.len() / 2)
             .map(|at| u8::from_str_radix(&digits[2 * at..2 * at + 2], 16).expect("hex"))
             .collect(),
+        ["upgrade", protocol] => {
+            head(&format!("GET /up HTTP/1.1\r\nHost: h\r\nUpgrade: {protocol}"), &[])
+        }
+        ["switch", protocol] => {
+            head(&format!("HTTP/1.1 101 Switching Protocols\r\nUpgrade: {protocol}"), &[])
+        }
+        [framing @ ("ws" | "wsm"), first, length] => {
+            let first = u8::from_str_radix(first, 16).expect("a first byte");
+            let length: u64 = length.parse().expect("a length");
+            websocket_frame(first, framing == "wsm", length)
+        }
         ["tls", kind, length] => {
             let length: u16 = length.parse().expect("a length");
             let mut record = vec![kind.parse().expect("a content type"), 3, 3];
@@ -534,6 +547,25 @@ pub fn payload(word: &str) -> Vec<u8> {
         }
         _ => panic!("{word}: not understood"),
     }
+}
+
+fn websocket_frame(first: u8, masked: bool, length: u64) -> Vec<u8> {
+    let mask = u8::from(masked) << 7;
+    let mut frame = vec![first];
+    match length {
+        0..=125 => frame.push(mask | length as u8),
+        126..=0xffff => {
+            frame.push(mask | 126);
+            frame.extend((length as u16).to_be_bytes());
+        }
+        _ => {
+            frame.push(mask | 127);
+            frame.extend(length.to_be_bytes());
+        }
+    }
+    let key = if masked { 4 } else { 0 };
+    frame.resize(frame.len() + length as usize + key, b'w');
+    frame
 }
 
 fn head(first: &str, framing: &[&str]) -> Vec<u8> {

@@ -128,7 +128,7 @@ fn of_verdict(v: &Verdict<'_>) -> Found {
     put("rstdiag.nginx_sees", v.nginx_sees().map(flag));
     put("rstdiag.leg", v.leg().map(|leg| leg.word().into()));
     for (entry, matched) in v.entries() {
-        let parts = entry.parts;
+        let Some(parts) = entry.parts() else { continue };
         put("rstdiag.log.line", Some(entry.line.to_string()));
         put("rstdiag.log.level", Some(parts.level.word().into()));
         put("rstdiag.log.connection", parts.connection.map(|n| n.to_string()));
