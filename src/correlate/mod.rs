@@ -4,12 +4,14 @@
 pub mod agreement;
 pub mod assign;
 pub mod cause;
+pub mod chain;
 pub mod clock;
 mod crowd;
 pub mod events;
 pub mod evidence;
 pub mod fit;
 pub mod matcher;
+mod order;
 mod pace;
 pub mod reasons;
 pub mod report;
