@@ -116,7 +116,7 @@ fn glue() -> Result<(), String> {
         compiler.flag("-idirafter").flag(path);
     }
     compiler
-        .files(["wireshark/register.c", "wireshark/extract.c", "wireshark/present.c"])
+        .files(["register", "extract", "present", "stats"].map(|n| format!("wireshark/{n}.c")))
         .include("include")
         .define("RSTDIAG_WIRESHARK_MAJOR", major)
         .define("RSTDIAG_WIRESHARK_MINOR", minor)

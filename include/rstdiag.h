@@ -20,7 +20,8 @@
  * THREADS     A session belongs to the thread that made it. Debug builds remember the thread
  *             and answer RSTDIAG_E_THREAD to any other.
  * TIMES       Signed 64-bit nanoseconds; instants count from the Unix epoch.
- * TEXT        UTF-8 without a terminating zero, with control characters escaped.
+ * TEXT        UTF-8 without a terminating zero, with control characters escaped; only a part
+ *             of a report has line feeds.
  * ENUMS       Travel as int32_t or uint32_t; an unknown number is answered with
  *             RSTDIAG_E_ARGUMENT.
  */
@@ -274,6 +275,19 @@ int32_t rstdiag_session_values(rstdiag_session *session, uint32_t frame, uint32_
  */
 int32_t rstdiag_session_notice(rstdiag_session *session, size_t index, uint8_t *text,
                                size_t text_cap, size_t *text_len);
+
+/*
+ * Works out the report on everything that has been fed and read by now, anew. *parts receives
+ * the number of its parts.
+ */
+int32_t rstdiag_session_report(rstdiag_session *session, size_t *parts);
+
+/*
+ * Writes one part of that report, from 0: whole lines for a person to read, each with a line
+ * feed at its end. RSTDIAG_NOT_FOUND past the last, and without a report. *text_len as above.
+ */
+int32_t rstdiag_session_report_part(rstdiag_session *session, size_t index, uint8_t *text,
+                                    size_t text_cap, size_t *text_len);
 
 /* Writes why the last call on this session failed. RSTDIAG_NOT_FOUND when none did. */
 int32_t rstdiag_session_error(rstdiag_session *session, uint8_t *text, size_t text_cap,

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use crate::correlate::clock::Clock;
 use crate::correlate::legs::{Addresses, Legs};
 use crate::correlate::matcher::Matcher;
+use crate::correlate::report::{self, Gathering, LogFile, Part, Report, Scope};
 use crate::correlate::store::Store;
 use crate::correlate::survey::Survey;
 use crate::correlate::verdict::Verdict;
@@ -45,6 +46,8 @@ pub struct FrameInfo {
 pub struct Session {
     streams: Streams,
     frames: Frames,
+    /// Time of the first segment.
+    begin: Option<CaptureTime>,
     /// Time of the last segment.
     end: CaptureTime,
     store: Store,
@@ -143,6 +146,7 @@ impl Session {
         let stream = self.streams.of(segment);
         let before = stream.ends_seen();
         stream.take(segment);
+        self.begin = Some(self.begin.map_or(segment.time, |begin| begin.min(segment.time)));
         self.end = self.end.max(segment.time);
         if stream.ends_seen() != before {
             self.matcher.stream_ended(segment.stream, stream, before, self.end);
@@ -273,6 +277,46 @@ impl Session {
             When::SoFar => (matcher.so_far(stream, streams, store), None, legs.given(&seen)),
         };
         Some(Verdict::new(seen, self.end, store, matches, survey, standing))
+    }
+
+    /// The report on all streams and entries.
+    pub fn report(&mut self) -> Report {
+        self.take_note_of_log();
+        let counts = self.readers.iter().map(|reader| *reader.counts());
+        let logs = self.store.files().map(str::to_owned).zip(counts);
+        let logs: Vec<_> = logs.map(|(path, counts)| LogFile { path, counts }).collect();
+        let mut gathering = Gathering::default();
+        for number in self.streams().collect::<Vec<_>>() {
+            if let Some(verdict) = self.verdict_of(number, When::Final) {
+                gathering.add(number, &verdict);
+            }
+        }
+        gathering.report(&Scope {
+            store: &self.store,
+            logs: &logs,
+            window: self.matcher.window(),
+            span: self.begin.map(|begin| (begin, self.end)),
+        })
+    }
+
+    /// The lines of one part of a report.
+    pub fn report_lines(&mut self, part: &Part) -> Vec<String> {
+        match part {
+            Part::Text(lines) => lines.clone(),
+            &Part::Reset(stream, missing) => {
+                let verdict = self.verdict_of(stream, When::Final);
+                verdict.map(|verdict| report::reset_lines(stream, &verdict, missing))
+            }
+            .unwrap_or_default(),
+            &Part::Matched(entry, stream) => {
+                let verdict = self.verdict_of(stream, When::Final);
+                verdict.map(|verdict| report::matched_lines(entry, stream, &verdict))
+            }
+            .unwrap_or_default(),
+            Part::Unmatched(entry, _, rivals) => {
+                report::unmatched_lines(*entry, rivals, &self.store)
+            }
+        }
     }
 
     /// Numbers of the streams that were fed, in order.

@@ -5,6 +5,8 @@
 //! ([`LogTime`]), without a zone. Only a [`Zone`] turns the second into the first, so a log
 //! time can never be compared with a packet by accident.
 
+use std::fmt;
+
 use chrono::{DateTime, FixedOffset, Local, LocalResult, NaiveDate, NaiveDateTime, TimeZone};
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +55,16 @@ impl LogTime {
     }
 }
 
+/// As nginx writes it: `YYYY/MM/DD HH:MM:SS`.
+impl fmt::Display for LogTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.civil() {
+            Some(civil) => write!(f, "{}", civil.format("%Y/%m/%d %H:%M:%S")),
+            None => f.write_str("an unknown time"),
+        }
+    }
+}
+
 /// The zone that a log's wall clock stands in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Zone {
@@ -90,6 +102,18 @@ impl Zone {
             Zone::Named(zone) => earliest(zone.from_local_datetime(&civil))?,
         };
         seconds.checked_mul(SECOND).map(CaptureTime)
+    }
+
+    /// What a clock in this zone shows at an instant.
+    pub fn shown(self, instant: CaptureTime) -> LogTime {
+        let seconds = instant.0.div_euclid(SECOND);
+        let Some(utc) = DateTime::from_timestamp(seconds, 0) else { return LogTime(seconds) };
+        let civil = match self {
+            Zone::Local => utc.with_timezone(&Local).naive_local(),
+            Zone::Fixed(offset) => utc.with_timezone(&offset).naive_local(),
+            Zone::Named(zone) => utc.with_timezone(&zone).naive_local(),
+        };
+        LogTime(civil.and_utc().timestamp())
     }
 }
 
@@ -144,6 +168,19 @@ mod tests {
         let twice = instant(zone, (2024, 11, 3, 1, 30, 0));
         assert_eq!(twice, instant("-04:00", (2024, 11, 3, 1, 30, 0)));
         assert_eq!(instant(zone, (2024, 3, 10, 2, 30, 0)), None);
+    }
+
+    #[test]
+    fn a_clock_shows_what_its_instant_was_made_of() {
+        let time = LogTime::from_civil(2015, 12, 1, 15, 49, 48).unwrap_or_default();
+        for text in ["UTC", "+0800", "Asia/Shanghai", "local"] {
+            let zone = Zone::parse(text).unwrap_or_default();
+            let instant = zone.instant(time).unwrap_or_default();
+            let shown = zone.shown(instant.plus(SECOND - 1));
+            assert_eq!(shown.to_string(), "2015/12/01 15:49:48", "{text}");
+        }
+        let utc = Zone::parse("UTC").unwrap_or_default();
+        assert_eq!(utc.shown(CaptureTime(-1)).to_string(), "1969/12/31 23:59:59");
     }
 
     #[test]

@@ -62,6 +62,7 @@ c_tests! {
     a_log_that_cannot_be_read_is_a_notice_and_no_failure
     a_notice_needs_room
     notices_are_bounded
+    a_report_comes_in_parts
     frames_that_were_not_fed_are_not_found
     verdict_of_a_reset
     an_earlier_frame_is_refused_and_changes_nothing

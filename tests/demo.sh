@@ -25,4 +25,5 @@ echo
 echo
 echo "line: of $sample/error.log; score: 90 and more means that no other stream fits."
 echo "'-' is a reset that nginx never wrote a line about."
+echo "The same in words, with what to do:  tshark -q -z rstdiag,report ... (docs/report.md)"
 echo "In Wireshark: make gui"

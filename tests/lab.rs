@@ -30,12 +30,16 @@ impl Recording {
         vec![format!("error_log:{}", self.log.display()), "time_zone:UTC".to_owned()]
     }
 
-    fn by_core(&self) -> BTreeMap<u32, Found> {
+    fn session(&self) -> Session {
         let mut session = Session::new();
         session.set_time_zone("UTC").unwrap();
         support::read_log(&mut session, &self.log);
         support::replay(&mut session, &self.capture);
-        by_core(&mut session)
+        session
+    }
+
+    fn by_core(&self) -> BTreeMap<u32, Found> {
+        by_core(&mut self.session())
     }
 
     fn judge(&self, found: &BTreeMap<u32, Found>) {
@@ -152,6 +156,128 @@ fn one_pass_tells_the_phase_on_the_first_reset() {
     let total = last.values().filter(|found| !found["rstdiag.phase"].is_empty()).count();
     assert_eq!(resets, total);
     assert!(entries * 2 > total, "{entries} entries on {total} resets");
+}
+
+impl Recording {
+    /// What tshark prints for a statistic.
+    fn statistic(&self, name: &str, more: &[&str]) -> String {
+        let options: Vec<_> = self.options().iter().map(|o| format!("rstdiag.{o}")).collect();
+        let mut args = vec!["-n", "-q", "-z", name, "-r", self.capture.to_str().unwrap()];
+        options.iter().for_each(|option| args.extend(["-o", option]));
+        args.extend(more);
+        host().tshark(&args).0
+    }
+
+    /// Holds the report against what the fields say: each stream with a RST is listed once,
+    /// and each entry about an end once, with a stream that it stands on if it has one.
+    fn judge_report(&self) {
+        let report = self.statistic("rstdiag,report", &[]);
+        assert_eq!(report, self.statistic("rstdiag,report", &["-2"]));
+        let mut session = self.session();
+        let parts = session.report().parts;
+        let by_core: Vec<_> = parts.iter().flat_map(|p| session.report_lines(p)).collect();
+        assert_eq!(report, by_core.join("\n") + "\n");
+
+        let found = by_tshark(&self.capture, &self.options());
+        let with_reset = found.iter().filter(|(_, f)| !f["rstdiag.phase"].is_empty());
+        let with_reset: Vec<u32> = with_reset.map(|(stream, _)| *stream).collect();
+        let mut resets = Vec::new();
+        let mut entries = Vec::new();
+        for line in report.lines() {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let stream = words.iter().position(|word| *word == "tcp.stream");
+            let stream = stream.and_then(|at| words.get(at + 1)?.parse::<u32>().ok());
+            if line.starts_with("  frame ") {
+                resets.push(stream.unwrap());
+            } else if let Some(rest) = line.strip_prefix("  error.log:") {
+                let number: u64 = rest.split(' ').next().unwrap().parse().unwrap();
+                entries.push(number);
+                let stands = stream.is_none_or(|at| lines(&found[&at]).contains(&number));
+                assert!(stands, "{line}");
+            }
+        }
+        resets.sort_unstable();
+        entries.sort_unstable();
+        assert_eq!(resets, with_reset);
+        assert!(entries.windows(2).all(|pair| pair[0] < pair[1]), "{entries:?}");
+        // Some entries that left no packet are about ends all the same, as those of upstreams
+        // that nobody tried.
+        for entry in &self.truth.entries {
+            let listed = entries.contains(&entry.line);
+            assert!(listed || !entry.packet, "line {} is not listed", entry.line);
+            assert!(!listed || entry.leg != "none", "line {} is about no end", entry.line);
+        }
+    }
+
+    /// Holds the table against what the fields say, however often the host reads the capture.
+    fn judge_table(&self) {
+        let mut counts: BTreeMap<Vec<String>, usize> = BTreeMap::new();
+        let found = by_tshark(&self.capture, &self.options());
+        for stream in found.values() {
+            let word = |field: &str, none: &str| {
+                stream[field].first().map_or(none, String::as_str).to_owned()
+            };
+            let row = [
+                word("rstdiag.phase", "no reset"),
+                word("rstdiag.reset.by", "-"),
+                word("rstdiag.transaction", ""),
+            ];
+            *counts.entry(row.to_vec()).or_default() += 1;
+        }
+        let share =
+            |count: usize| format!("{:.1} %", 100.0 * count as f64 / found.len() as f64);
+        let wanted: Vec<Vec<String>> = counts
+            .into_iter()
+            .map(|(mut row, count)| {
+                row.extend([count.to_string(), share(count)]);
+                row
+            })
+            .collect();
+        for passes in [&[][..], &["-2"]] {
+            let table = self.statistic("rstdiag", passes);
+            let rows = table.lines().filter(|line| line.ends_with("% |"));
+            let cells = |row: &str| -> Vec<String> {
+                let cells = row.trim_end_matches('|').split('|');
+                cells.map(|cell| cell.trim().to_owned()).collect()
+            };
+            let mut rows: Vec<_> = rows.map(cells).collect();
+            rows.sort();
+            assert_eq!(rows, wanted, "{table}");
+            assert!(table.lines().skip(1).all(|line| !line.is_empty()), "{table}");
+        }
+    }
+}
+
+#[test]
+fn the_report_lists_every_reset_and_every_entry_of_the_lab_once() {
+    let Some(lab) = lab() else { return };
+    lab.judge_report();
+    lab.judge_table();
+}
+
+#[test]
+fn the_report_lists_every_reset_and_every_entry_of_the_sample_once() {
+    let sample = sample();
+    sample.judge_report();
+    sample.judge_table();
+}
+
+#[test]
+fn a_filter_leaves_other_streams_out_of_the_table() {
+    let table = sample().statistic("rstdiag,ip.addr==10.77.1.5", &[]);
+    let rows: Vec<_> = table.lines().filter(|line| line.ends_with("% |")).collect();
+    assert!(rows.len() == 1 && rows[0].contains("100.0 %"), "{table}");
+}
+
+#[test]
+fn sharkd_has_the_table_whenever_it_is_asked() {
+    let sample = sample();
+    let tap = ("tap", serde_json::json!({"tap0": "nstat:rstdiag"}));
+    let load = ("load", serde_json::json!({"file": sample.capture}));
+    let results = host().sharkd(&[load, tap.clone(), tap]);
+    let rows = |result: &serde_json::Value| result["taps"][0]["tables"][0]["i"].clone();
+    assert!(rows(&results[1]).as_array().unwrap().len() > 8, "{}", results[1]);
+    assert_eq!(rows(&results[1]), rows(&results[2]));
 }
 
 #[test]

@@ -6,8 +6,6 @@
 
 #include "rstdiag_ws.h"
 
-#include <epan/tap.h>
-
 /* What the session writes its answers to. Kept from frame to frame, and grown when needed. */
 static struct {
     rstdiag_value *values;
@@ -210,6 +208,38 @@ is_expert_text_read(proto_tree *tree)
     return proto_field_is_referenced(tree, proto_expert) || have_tap_listener(tap_expert);
 }
 
+/* The word of a field in the answer, empty if it is not there. */
+static const char *
+word_of(uint32_t field, wmem_allocator_t *scope)
+{
+    for (size_t index = 0; index < answer.values_len; index++)
+        if (answer.values[index].field == field)
+            return text_of(&answer.values[index], scope);
+    return "";
+}
+
+/* Tells the statistics about the stream of a frame. */
+static int32_t
+count_layer(rstdiag_session *session, packet_info *pinfo, uint32_t layer, uint32_t stream)
+{
+    static const uint8_t wanted[RSTDIAG_FIELD_COUNT] = {
+        [RSTDIAG_FIELD_PHASE] = 1,
+        [RSTDIAG_FIELD_RESET_BY] = 1,
+        [RSTDIAG_FIELD_TRANSACTION] = 1,
+    };
+    int32_t status = ask_values(session, pinfo->num, layer,
+                                pinfo->fd->visited ? RSTDIAG_FINAL : RSTDIAG_SO_FAR, wanted);
+    if (status != RSTDIAG_OK)
+        return status;
+    rstdiag_counted *counted = wmem_new(pinfo->pool, rstdiag_counted);
+    counted->stream = stream;
+    counted->phase = word_of(RSTDIAG_FIELD_PHASE, pinfo->pool);
+    counted->by = word_of(RSTDIAG_FIELD_RESET_BY, pinfo->pool);
+    counted->transaction = word_of(RSTDIAG_FIELD_TRANSACTION, pinfo->pool);
+    tap_queue_packet(rstdiag_tap, pinfo, counted);
+    return RSTDIAG_OK;
+}
+
 static int32_t
 present_layer(rstdiag_session *session, tvbuff_t *tvb, packet_info *pinfo, proto_tree *tree,
               uint32_t layer, uint32_t flags)
@@ -254,12 +284,33 @@ rstdiag_present(rstdiag_session *session, tvbuff_t *tvb, packet_info *pinfo, pro
     int32_t status;
     for (uint32_t layer = 0;; layer++) {
         status = rstdiag_session_frame(session, pinfo->num, layer, &known);
+        if (status == RSTDIAG_OK && have_tap_listener(rstdiag_tap))
+            status = count_layer(session, pinfo, layer, known.stream);
         if (status == RSTDIAG_OK)
             status = present_layer(session, tvb, pinfo, tree, layer, known.flags);
         if (status != RSTDIAG_OK)
             break;
     }
     return status == RSTDIAG_NOT_FOUND ? RSTDIAG_OK : status;
+}
+
+/* ---- Report ------------------------------------------------------------------------------ */
+
+const char *
+rstdiag_present_report_part(rstdiag_session *session, size_t index, size_t *len)
+{
+    for (unsigned attempt = 0; attempt < 2; attempt++) {
+        int32_t status = rstdiag_session_report_part(session, index, answer.text,
+                                                     answer.text_cap, &answer.text_len);
+        if (status == RSTDIAG_OK) {
+            *len = answer.text_len;
+            return (const char *)answer.text;
+        }
+        if (status != RSTDIAG_E_BUFFER)
+            break;
+        grow();
+    }
+    return NULL;
 }
 
 /* ---- Notices ----------------------------------------------------------------------------- */

@@ -33,6 +33,12 @@ static struct {
     bool quiet;            /* the session is of no use any more */
 } state;
 
+rstdiag_session *
+rstdiag_usable_session(void)
+{
+    return state.quiet ? NULL : state.session;
+}
+
 /* Keeps the first failure that is no fault of the capture; it is shown on its frame alone. */
 static void
 note_failure(int32_t status, uint32_t frame)
@@ -206,6 +212,7 @@ register_protocol(void)
     proto_register_subtree_array(ett, array_length(ett));
     expert_register_field_array(expert_register_protocol(rstdiag_proto), ei, array_length(ei));
     register_preferences();
+    rstdiag_stats_register();
     register_init_routine(begin_session);
     register_cleanup_routine(end_session);
 }

@@ -5,6 +5,7 @@
  * register.c  protocol, fields, preferences, the session's life
  * extract.c   the host's tree -> rstdiag_segment
  * present.c   verdicts and notices -> tree items and expert infos
+ * stats.c     the statistics and the report
  *
  * Any call of the host may longjmp past us unless its manual says otherwise. So each step ends
  * its reading from the host before it calls Rust, and each call has returned before anything
@@ -36,6 +37,7 @@
 #include <epan/expert.h>
 #include <epan/packet.h>
 #include <epan/prefs.h>
+#include <epan/tap.h>
 #include <wsutil/wslog.h>
 
 #include "rstdiag.h"
@@ -65,6 +67,9 @@ extern expert_field rstdiag_ei_warning;
 extern expert_field rstdiag_ei_failure;
 extern expert_field rstdiag_ei_notice;
 extern expert_field rstdiag_ei_defect;
+
+/* The session of the capture that is open; NULL if there is none or it is of no use. */
+rstdiag_session *rstdiag_usable_session(void);
 
 /* ---- extract.c --------------------------------------------------------------------------- */
 
@@ -109,7 +114,29 @@ size_t rstdiag_tell_notices(rstdiag_session *session, size_t from);
 /* Tells a sentence once in the life of the host, however often a capture is dissected. */
 void rstdiag_tell(const char *text);
 
+/*
+ * Writes one part of the report; valid until the next call of this file, NULL past the last.
+ */
+const char *rstdiag_present_report_part(rstdiag_session *session, size_t index, size_t *len);
+
 /* Frees what is kept from call to call. */
 void rstdiag_present_cleanup(void);
+
+/* ---- stats.c ----------------------------------------------------------------------------- */
+
+/* What the statistics learn of a stream from one of its frames: words of the public interface,
+ * empty where there is none. */
+typedef struct rstdiag_counted {
+    uint32_t stream; /* tcp.stream */
+    const char *phase;
+    const char *by;
+    const char *transaction;
+} rstdiag_counted;
+
+/* The tap that gets an rstdiag_counted for each TCP header of each frame. */
+extern int rstdiag_tap;
+
+/* Registers tap, statistics and report. */
+void rstdiag_stats_register(void);
 
 #endif

@@ -86,6 +86,18 @@ impl Clock {
         }
     }
 
+    /// What the log's clock showed at an instant, near an entry.
+    pub fn shown(&self, entry: u32, instant: CaptureTime) -> LogTime {
+        let found = self.found.iter().rev().find(|found| found.from <= entry);
+        let offset = self.offset.unwrap_or(0);
+        let (zone, shift) = match found {
+            Some(found) => (self.zone, found.shift),
+            None => (Some(self.zone.unwrap_or(Zone::Local)), offset),
+        };
+        let there = instant.plus(shift.saturating_neg());
+        zone.map_or(LogTime(there.0.div_euclid(SECOND)), |zone| zone.shown(there))
+    }
+
     /// Nanoseconds that the user wants added; 0 where they are to be found.
     pub fn given_offset(&self) -> i64 {
         self.offset.unwrap_or(0)

@@ -65,9 +65,14 @@ impl Events {
 
     /// Adds a stream whose SYNs nobody answered.
     pub fn add_silence(&mut self, number: u32, stream: &Stream) {
-        if stream.closing().is_none() && stream.stage(stream.opened) == Phase::Handshake {
+        if Events::is_silent(stream) {
             self.push(Kind::Silence, number, stream, stream.opened);
         }
+    }
+
+    /// Whether nobody answered a stream's SYNs.
+    pub fn is_silent(stream: &Stream) -> bool {
+        stream.closing().is_none() && stream.stage(stream.opened) == Phase::Handshake
     }
 
     fn push(&mut self, kind: Kind, number: u32, stream: &Stream, time: CaptureTime) {

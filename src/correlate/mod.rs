@@ -4,6 +4,7 @@
 pub mod agreement;
 pub mod assign;
 pub mod cause;
+pub mod chain;
 pub mod clock;
 mod crowd;
 pub mod events;
@@ -11,7 +12,10 @@ pub mod evidence;
 pub mod fit;
 pub mod legs;
 pub mod matcher;
+mod order;
 mod pace;
+pub mod reasons;
+pub mod report;
 pub mod store;
 mod summary;
 pub mod survey;

@@ -328,17 +328,41 @@ impl Store {
     /// An entry with its text, if it has an instant.
     pub fn entry(&self, index: u32) -> Option<Entry<'_>> {
         let row = self.rows.get(index as usize)?;
+        Some(Entry {
+            raw: self.raw(index)?,
+            file: self.file(index)?,
+            line: row.line.into(),
+            time: self.instant(index)?,
+        })
+    }
+
+    /// Paths of the files, by number.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().map(|path| &**path)
+    }
+
+    /// An entry as it stands in its file, whether or not its time exists.
+    pub fn raw(&self, index: u32) -> Option<Box<[u8]>> {
+        let row = self.rows.get(index as usize)?;
         let raw = self.texts.read(row.text, |bytes| {
             let (len, text) = bytes.split_first_chunk()?;
             text.get(..u16::from_le_bytes(*len).into()).map(Box::from)
         });
+        raw.flatten()
+    }
+
+    /// The file that holds an entry.
+    pub fn file(&self, index: u32) -> Option<&str> {
+        let row = self.rows.get(index as usize)?;
         let setting = self.settings.get(row.setting as usize)?;
-        Some(Entry {
-            raw: raw.flatten()?,
-            file: self.files.get(setting.file as usize)?,
-            line: row.line.into(),
-            time: self.instant(index)?,
-        })
+        self.files.get(setting.file as usize).map(|path| &**path)
+    }
+
+    /// What the log's clock showed at an instant.
+    pub fn shown(&self, instant: CaptureTime) -> LogTime {
+        let after = self.by_time.partition_point(|&entry| self.instant(entry) <= Some(instant));
+        let nearest = self.by_time.get(after.saturating_sub(1));
+        self.clock.shown(nearest.copied().unwrap_or(0), instant)
     }
 
     /// Entries that were written between two instants, both included, and can be about a

@@ -360,6 +360,10 @@ impl<'a> Verdict<'a> {
         self.matches.iter().filter_map(move |m| Some((store.entry(m.entry)?, m)))
     }
 
+    pub(crate) fn store(&self) -> &'a Store {
+        self.store
+    }
+
     pub(crate) fn stream(&self) -> &Stream {
         &self.stream
     }

@@ -25,6 +25,8 @@ same_as_in_the_header! {
     rstdiag_session_frame
     rstdiag_session_values
     rstdiag_session_notice
+    rstdiag_session_report
+    rstdiag_session_report_part
     rstdiag_session_error
     rstdiag_status_name
     rstdiag_version

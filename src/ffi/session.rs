@@ -8,6 +8,7 @@ use super::convert::{self, Values};
 use super::guard::{self, Answer, Failure};
 use super::logs::Logs;
 use crate::abi;
+use crate::correlate::report::Report;
 use crate::error::Error;
 use crate::limits;
 use crate::session::{Session, When};
@@ -24,6 +25,8 @@ pub(super) struct Handle {
     /// A segment has been taken.
     fed: bool,
     notices: Vec<String>,
+    /// The report that was worked out last.
+    report: Report,
     /// Scratch of `rstdiag_session_values`, kept so that showing a frame allocates nothing.
     values: Values,
     /// Why the last call failed.
@@ -42,6 +45,7 @@ impl Handle {
             look_at: Instant::now(),
             fed: false,
             notices: Vec::new(),
+            report: Report::default(),
             values: Values::default(),
             failure: None,
             poisoned: false,
@@ -348,6 +352,53 @@ pub unsafe extern "C" fn rstdiag_session_notice(
         };
         // SAFETY: the caller's promise about the text and its length.
         unsafe { text.give(notice.as_bytes()) }?;
+        Ok(abi::RSTDIAG_OK)
+    })
+}
+
+/// Works out the report.
+///
+/// # Safety
+/// `session` is as `guard::on` asks; `parts` is NULL or can be written.
+#[no_mangle]
+pub unsafe extern "C" fn rstdiag_session_report(
+    session: *mut abi::rstdiag_session,
+    parts: *mut usize,
+) -> i32 {
+    // SAFETY: the caller's promise about the session.
+    unsafe { guard::on(session) }.run(|handle| {
+        if parts.is_null() {
+            return Err(Failure::Null("parts"));
+        }
+        handle.follow_logs();
+        handle.report = handle.core.report();
+        // SAFETY: not NULL, and by the caller's promise it can be written.
+        unsafe { parts.write(handle.report.parts.len()) };
+        Ok(abi::RSTDIAG_OK)
+    })
+}
+
+/// Writes one part of the report.
+///
+/// # Safety
+/// As for [`rstdiag_session_notice`].
+#[no_mangle]
+pub unsafe extern "C" fn rstdiag_session_report_part(
+    session: *mut abi::rstdiag_session,
+    index: usize,
+    text: *mut u8,
+    text_cap: usize,
+    text_len: *mut usize,
+) -> i32 {
+    // SAFETY: the caller's promise about the session.
+    unsafe { guard::on(session) }.run(|handle| {
+        let room = Room::new(text, text_cap, text_len, ["text", "text_len"])?;
+        let Handle { core, report, .. } = handle;
+        let Some(part) = report.parts.get(index) else { return Ok(abi::RSTDIAG_NOT_FOUND) };
+        let lines = core.report_lines(part);
+        let lines = lines.iter().map(|line| convert::escaped(line.as_bytes()) + "\n");
+        // SAFETY: the caller's promise about the text and its length.
+        unsafe { room.give(lines.collect::<String>().as_bytes()) }?;
         Ok(abi::RSTDIAG_OK)
     })
 }

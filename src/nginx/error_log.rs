@@ -249,6 +249,11 @@ pub(super) fn skip_header(line: &[u8]) -> Option<&[u8]> {
     Some(take_digits(starred).and_then(|(_, rest)| rest.strip_prefix(b" ")).unwrap_or(rest))
 }
 
+/// The time that an entry begins with.
+pub(super) fn parse_stamp(stamp: &[u8]) -> Option<LogTime> {
+    parse_time(stamp).ok().map(|(time, _)| time)
+}
+
 /// The time of a line that has the shape of an entry's beginning.
 pub(super) fn time_of(line: &[u8]) -> Option<LogTime> {
     skip_header(line)?;

@@ -68,6 +68,8 @@ pub struct Counts {
     pub overlong: u64,
     /// NUL bytes. A few may come from a client; many tell that this is no text.
     pub nuls: u64,
+    /// Times of the first entry and of the last one.
+    pub span: Option<(LogTime, LogTime)>,
 }
 
 impl Counts {
@@ -122,6 +124,8 @@ pub struct ErrorLogReader {
     /// Entries before this time are of no interest.
     earliest: Option<[u8; STAMP]>,
     counts: Counts,
+    /// What the first entry and the last one begin with.
+    stamps: Option<[[u8; STAMP]; 2]>,
 }
 
 impl ErrorLogReader {
@@ -174,6 +178,9 @@ impl ErrorLogReader {
             self.torn = true;
         }
         self.end_open(sink);
+        self.counts.span = self.stamps.and_then(|[first, last]| {
+            Some((error_log::parse_stamp(&first)?, error_log::parse_stamp(&last)?))
+        });
         self.counts
     }
 
@@ -232,6 +239,10 @@ impl ErrorLogReader {
             self.end_open(sink);
         }
         self.counts.entries += 1;
+        // Only copied: a time is worth taking apart once in a file, not once in a line.
+        if let Some(&stamp) = raw.first_chunk() {
+            self.stamps = Some([self.stamps.map_or(stamp, |[first, _]| first), stamp]);
+        }
         let level = raw.get(LEVEL..LEVEL + 2);
         self.counts.infos += u64::from(matches!(level, Some(b"[i" | b"[d")));
         if self.earliest.is_some_and(|earliest| raw < &earliest[..]) {

@@ -95,9 +95,11 @@ impl FastCgi {
         }
     }
 
-    /// The exchange that is open, else the one that was ended last.
+    /// The exchange that is open, else the one that was ended last, if no other one can have
+    /// begun behind it.
     pub fn exchange(&self) -> Option<&Exchange> {
-        self.open.as_ref().or(self.last.as_ref())
+        let last = self.last.as_ref().filter(|_| !self.client.lost);
+        self.open.as_ref().or(last)
     }
 
     /// Whether the records of a side can't be told apart any more.

@@ -411,6 +411,35 @@ SESSION_TEST(notices_are_bounded)
 
 /* ---- Frames and verdicts ----------------------------------------------------------------- */
 
+SESSION_TEST(a_report_comes_in_parts)
+{
+    size_t parts = 0;
+    size_t len = 0;
+    uint8_t text[4096];
+    CHECK(rstdiag_session_report_part(session, 0, text, sizeof text, &len) ==
+          RSTDIAG_NOT_FOUND);
+    CHECK(rstdiag_session_report(NULL, &parts) == RSTDIAG_E_NULL);
+    CHECK(rstdiag_session_report(session, NULL) == RSTDIAG_E_NULL);
+    CHECK(rstdiag_session_report(session, &parts) == RSTDIAG_OK && parts > 0);
+    CHECK(feed_reset(session) == RSTDIAG_OK);
+    size_t before = parts;
+    CHECK(rstdiag_session_report(session, &parts) == RSTDIAG_OK && parts > before);
+    CHECK(rstdiag_session_report_part(session, 0, NULL, 0, &len) == RSTDIAG_E_BUFFER);
+    CHECK(rstdiag_session_report_part(session, 0, text, sizeof text, NULL) == RSTDIAG_E_NULL);
+    bool found = false;
+    for (size_t part = 0; part < parts; part++) {
+        CHECK(rstdiag_session_report_part(session, part, text, sizeof text - 1, &len) ==
+              RSTDIAG_OK);
+        CHECK(len > 0 && text[len - 1] == '\n');
+        text[len] = '\0';
+        found = found || strstr((const char *)text, "frame 5 ") != NULL;
+    }
+    CHECK(found);
+    CHECK(rstdiag_session_report_part(session, parts, text, sizeof text, &len) ==
+          RSTDIAG_NOT_FOUND);
+    return NULL;
+}
+
 SESSION_TEST(frames_that_were_not_fed_are_not_found)
 {
     rstdiag_frame frame = {77, 77};

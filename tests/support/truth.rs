@@ -32,6 +32,10 @@ pub struct TrueStream {
 #[derive(Deserialize)]
 pub struct TrueEntry {
     pub line: u64,
+    /// `client`, `upstream`, or `none` if it is about no connection's end.
+    pub leg: String,
+    /// What it tells of left a packet.
+    pub packet: bool,
     pub stream: Option<usize>,
 }
 

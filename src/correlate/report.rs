@@ -1,0 +1,676 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The report in words: what was reset and how bad that is, which entry belongs to what, and
+//! why the rest belongs to nothing.
+//!
+//! A report is a plan of parts: a few bytes for each stream and entry that it lists. Their
+//! lines are written one part at a time, so that the report of a large capture takes no more
+//! memory than the capture does.
+
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+
+use crate::correlate::cause::Row;
+use crate::correlate::events::stream_request;
+use crate::correlate::matcher::Match;
+use crate::correlate::reasons::{self, EntryFacts, Reason, StreamFacts};
+use crate::correlate::store::{Kept, Store, Traits};
+use crate::correlate::verdict::{Severity, Verdict};
+use crate::nginx::error_log::{self, ErrorEntry};
+use crate::nginx::message::{Leg, Shows};
+use crate::nginx::reader::Counts;
+use crate::tcp::phase::Phase;
+use crate::tcp::segment::Endpoint;
+use crate::tcp::stream::{Side, Stream};
+use crate::time::{CaptureTime, LogTime, SECOND};
+
+/// Columns of a line, beyond which sentences are wrapped.
+const WIDTH: usize = 96;
+
+/// Rivals of an entry that are named; the others are counted.
+const RIVALS: usize = 8;
+
+/// What stands for a cause where the packets do not single one out.
+const NO_CAUSE: &str = "no single cause";
+
+/// A log that was read.
+#[derive(Clone, Debug)]
+pub struct LogFile {
+    /// Its path, as the user gave it.
+    pub path: String,
+    /// What it held.
+    pub counts: Counts,
+}
+
+/// What a report is about, besides the streams.
+#[derive(Clone, Copy, Debug)]
+pub struct Scope<'a> {
+    /// The entries.
+    pub store: &'a Store,
+    /// The logs that hold them.
+    pub logs: &'a [LogFile],
+    /// Nanoseconds that entry and packet may lie apart beyond the log's resolution.
+    pub window: i64,
+    /// Times of the first segment and of the last one.
+    pub span: Option<(CaptureTime, CaptureTime)>,
+}
+
+/// One part of a report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// These lines.
+    Text(Vec<String>),
+    /// A stream with a RST, and why no entry is about it for certain, if none is.
+    Reset(u32, Option<&'static Reason>),
+    /// An entry that is about a stream.
+    Matched(u32, u32),
+    /// An entry that is about no stream for certain, why not, and those that it may be about.
+    Unmatched(u32, &'static Reason, Vec<u32>),
+}
+
+/// A report: its parts, in order.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// The parts.
+    pub parts: Vec<Part>,
+}
+
+/// What is needed of all streams, gathered while they pass by one by one.
+#[derive(Debug, Default)]
+pub struct Gathering {
+    streams: usize,
+    resets: Vec<Reset>,
+    /// Entry, stream, whether it is certain.
+    claims: Vec<(u32, u32, bool)>,
+    /// Addresses that matched entries show to be nginx's.
+    nginx: HashSet<IpAddr>,
+    /// Who took part in any stream.
+    peers: HashSet<Peer>,
+    /// When the first stream without an end began, by peer and request.
+    endless: HashMap<(Peer, Asked), CaptureTime>,
+}
+
+/// A stream with a RST.
+#[derive(Debug)]
+struct Reset {
+    stream: u32,
+    severity: Severity,
+    cause: Option<&'static Row>,
+    by: Side,
+    phase: Phase,
+    at: CaptureTime,
+    ends: [Option<IpAddr>; 2],
+    leg: Option<Leg>,
+    has_entry: bool,
+    facts: StreamFacts,
+}
+
+/// The far side of one of nginx's connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Peer {
+    Client(IpAddr),
+    Upstream(Endpoint),
+}
+
+/// What was asked for: anything, or this request where it is readable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Asked {
+    Anything,
+    Request(Option<u64>),
+}
+
+impl Gathering {
+    /// Takes the final verdict on a stream.
+    pub fn add(&mut self, number: u32, verdict: &Verdict<'_>) {
+        self.streams += 1;
+        let ends = [verdict.client(), verdict.server()];
+        let (mut has_entry, mut has_rivals) = (false, false);
+        for (_, found) in verdict.entries() {
+            self.claims.push((found.entry, number, found.certain));
+            has_entry |= found.certain;
+            has_rivals |= !found.certain;
+            self.nginx.extend(nginx_address(found, ends));
+        }
+        self.note_peers(verdict.stream(), ends);
+        let Some(resets) = verdict.resets() else { return };
+        self.resets.push(Reset {
+            stream: number,
+            severity: verdict.severity(),
+            cause: verdict.cause().map(|cause| cause.row),
+            by: resets.by,
+            phase: resets.phase,
+            at: resets.at.time,
+            ends: ends.map(|end| end.addr),
+            leg: verdict.leg(),
+            has_entry,
+            facts: StreamFacts {
+                has_rivals,
+                no_effect: !resets.effective,
+                after_fin: verdict
+                    .stream()
+                    .fin(resets.by.peer())
+                    .is_some_and(|fin| fin.frame < resets.at.frame),
+                ..StreamFacts::default()
+            },
+        });
+    }
+
+    fn note_peers(&mut self, stream: &Stream, [client, server]: [Endpoint; 2]) {
+        let peers = [client.addr.map(Peer::Client), Some(Peer::Upstream(server))];
+        for peer in peers.into_iter().flatten() {
+            self.peers.insert(peer);
+            if stream.closing().is_some() {
+                continue;
+            }
+            for asked in [Asked::Anything, Asked::Request(stream_request(stream))] {
+                let first = self.endless.entry((peer, asked)).or_insert(stream.opened);
+                *first = stream.opened.min(*first);
+            }
+        }
+    }
+
+    /// The report on all that was gathered.
+    pub fn report(mut self, scope: &Scope<'_>) -> Report {
+        self.claims.sort_unstable();
+        let resets = self.judged_resets(scope);
+        let entries = self.judged_entries(scope);
+        let mut parts = vec![Part::Text(header(scope, self.streams))];
+        parts.push(Part::Text(answer(self.streams, &self.resets)));
+        self.list_resets(&resets, &mut parts);
+        list_missing_entries(&resets, &mut parts);
+        list_entries(entries, &mut parts);
+        Report { parts }
+    }
+
+    /// Why each stream with a RST has no entry for certain, if it has none.
+    fn judged_resets(&self, scope: &Scope<'_>) -> Vec<Option<&'static Reason>> {
+        let covered = covered(scope);
+        let lines = scope
+            .logs
+            .iter()
+            .map(|log| log.counts)
+            .fold((0, 0), |sum, counts| (sum.0 + counts.entries, sum.1 + counts.infos));
+        let lacks_clients =
+            Counts { entries: lines.0, infos: lines.1, ..Counts::default() }.may_lack_clients();
+        let judge = |reset: &Reset| {
+            let [client, server] =
+                reset.ends.map(|end| end.is_some_and(|end| self.nginx.contains(&end)));
+            let leg = reset.leg.or(match (client, server) {
+                (true, false) => Some(Leg::Upstream),
+                (false, true) => Some(Leg::Client),
+                _ => None,
+            });
+            reasons::of_stream(&StreamFacts {
+                no_log: lines.0 == 0,
+                foreign: !self.nginx.is_empty() && !client && !server,
+                unaccepted: reset.phase == Phase::Handshake && leg != Some(Leg::Upstream),
+                by_nginx: match leg {
+                    Some(Leg::Client) => reset.by == Side::Server,
+                    Some(Leg::Upstream) => reset.by == Side::Client,
+                    _ => false,
+                },
+                idle_upstream: (leg, reset.by, reset.phase)
+                    == (Some(Leg::Upstream), Side::Server, Phase::AfterResponse),
+                level_too_low: lacks_clients && leg != Some(Leg::Upstream),
+                outside: covered.is_none_or(|(from, to)| reset.at < from || reset.at > to),
+                ..reset.facts
+            })
+        };
+        let resets = self.resets.iter();
+        resets.map(|reset| (!reset.has_entry).then(|| judge(reset))).collect()
+    }
+
+    /// What each entry is about, in the order of the log.
+    fn judged_entries(&self, scope: &Scope<'_>) -> Vec<Part> {
+        let entries = 0..scope.store.count();
+        let entries = entries.filter_map(|entry| Some((entry, scope.store.kept(entry)?)));
+        let mut claims = self.claims.as_slice();
+        let judge = |(entry, kept): (u32, Kept)| {
+            let end = claims.partition_point(|claim| claim.0 <= entry);
+            let (own, rest) = claims.split_at(end);
+            claims = rest;
+            if let Some(&(_, stream, _)) = own.iter().find(|claim| claim.2) {
+                return Part::Matched(entry, stream);
+            }
+            let reason = reasons::of_entry(&self.entry_facts(&kept.traits, own, scope));
+            let streams = own.iter().map(|claim| claim.1).collect();
+            Part::Unmatched(entry, reason, streams)
+        };
+        entries.map(judge).collect()
+    }
+
+    fn entry_facts(
+        &self,
+        traits: &Traits,
+        claims: &[(u32, u32, bool)],
+        scope: &Scope<'_>,
+    ) -> EntryFacts {
+        let peer = match traits.leg {
+            Leg::Upstream => traits.upstream.map(|upstream| {
+                let addr = Some(upstream.ip().to_canonical());
+                Peer::Upstream(Endpoint { addr, port: upstream.port() })
+            }),
+            Leg::Client | Leg::Unknown => traits.client.map(Peer::Client),
+        };
+        let latest = traits.instant.map(|instant| instant.plus(SECOND + scope.window));
+        let outside = |instant: CaptureTime| {
+            scope.span.is_none_or(|(begin, end)| {
+                instant.plus(SECOND + scope.window) < begin || instant.plus(-scope.window) > end
+            })
+        };
+        let asked = match traits.request_on(traits.leg) {
+            None => vec![Asked::Anything],
+            some => vec![Asked::Request(some), Asked::Request(None)],
+        };
+        let began_in_time = |asked: Asked| {
+            let began = self.endless.get(&(peer?, asked))?;
+            Some(*began <= latest?)
+        };
+        EntryFacts {
+            has_rivals: !claims.is_empty(),
+            no_such_time: traits.instant.is_none(),
+            outside: traits.instant.is_some_and(outside),
+            no_packet: matches!(traits.shows, Shows::NoPacket | Shows::Stays),
+            peer_unseen: peer.is_some_and(|peer| !self.peers.contains(&peer)),
+            endless: asked.into_iter().any(|asked| began_in_time(asked) == Some(true)),
+        }
+    }
+
+    /// Lists streams with a RST: the worst first, and those of one cause together.
+    fn list_resets(&self, reasons: &[Option<&'static Reason>], parts: &mut Vec<Part>) {
+        let mut order: Vec<usize> = (0..self.resets.len()).collect();
+        let sizes = group_sizes(&self.resets);
+        order.sort_by_key(|&at| group_order(&self.resets[at], &sizes));
+        if !order.is_empty() {
+            parts.push(Part::Text(heading("Resets, the worst first")));
+        }
+        let mut last = None;
+        for at in order {
+            let reset = &self.resets[at];
+            let group = Group::of(reset);
+            if last != Some(group) {
+                parts.push(Part::Text(group_title(&group, reset.cause, sizes[&group])));
+                last = Some(group);
+            }
+            parts.push(Part::Reset(reset.stream, reasons[at]));
+        }
+    }
+}
+
+/// The address of nginx on a stream that an entry is about for certain.
+fn nginx_address(found: &Match, [client, server]: [Endpoint; 2]) -> Option<IpAddr> {
+    match found.leg {
+        _ if !found.certain => None,
+        Leg::Client => server.addr,
+        Leg::Upstream => client.addr,
+        Leg::Unknown => None,
+    }
+}
+
+/// The instants that the logs cover, as wide as entries may lie apart from packets.
+fn covered(scope: &Scope<'_>) -> Option<(CaptureTime, CaptureTime)> {
+    let clock = scope.store.clock();
+    let instant = |entry: u32, time: LogTime| {
+        Some(CaptureTime(time.0.checked_mul(SECOND)?).plus(clock.shift(entry, time)?))
+    };
+    let spans = scope.logs.iter().filter_map(|log| log.counts.span);
+    let instants = spans.filter_map(|(from, to)| {
+        let (from, to) = (instant(0, from)?, instant(u32::MAX, to)?);
+        Some((from.plus(-scope.window), to.plus(SECOND + scope.window)))
+    });
+    instants.reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)))
+}
+
+// ---- Groups of resets ----------------------------------------------------------------------
+
+/// Resets that are equally bad and have the same cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Group {
+    rank: u8,
+    severity: &'static str,
+    /// Word and sentence: several rows share a word.
+    cause: Option<(&'static str, &'static str)>,
+}
+
+impl Group {
+    fn of(reset: &Reset) -> Group {
+        let rank = match reset.severity {
+            Severity::Failure => 0,
+            Severity::Warning => 1,
+            Severity::Harmless => 2,
+        };
+        let cause = reset.cause.map(|row| (row.word, row.sentence));
+        Group { rank, severity: reset.severity.word(), cause }
+    }
+}
+
+fn group_sizes(resets: &[Reset]) -> HashMap<Group, usize> {
+    let mut sizes = HashMap::new();
+    for reset in resets {
+        *sizes.entry(Group::of(reset)).or_insert(0) += 1;
+    }
+    sizes
+}
+
+/// The worst first, then what happened most often, then in the order of the capture.
+fn group_order(
+    reset: &Reset,
+    sizes: &HashMap<Group, usize>,
+) -> (u8, Reverse<usize>, Option<(&'static str, &'static str)>, u32) {
+    let group = Group::of(reset);
+    let size = sizes.get(&group).copied().unwrap_or_default();
+    (group.rank, Reverse(size), group.cause, reset.stream)
+}
+
+fn group_title(group: &Group, cause: Option<&Row>, size: usize) -> Vec<String> {
+    let word = cause.map_or(NO_CAUSE, |row| row.word);
+    let mut lines = vec![String::new()];
+    lines.push(format!("{}: {word} ({})", group.severity, plural(size, "stream")));
+    if let Some(row) = cause {
+        lines.extend(wrapped(row.sentence, "  "));
+        lines.extend(wrapped(&format!("To do: {}", row.advice), "  "));
+    }
+    lines
+}
+
+// ---- Header and answer ---------------------------------------------------------------------
+
+fn header(scope: &Scope<'_>, streams: usize) -> Vec<String> {
+    let store = scope.store;
+    let title = "Reset diagnosis";
+    let mut lines = vec![title.to_owned(), "=".repeat(title.len())];
+    lines.push(match scope.span {
+        Some((begin, end)) => format!(
+            "capture  {} to {}, {}",
+            moment(begin, store),
+            moment(end, store),
+            plural(streams, "TCP stream")
+        ),
+        None => "capture  no TCP".to_owned(),
+    });
+    for log in scope.logs {
+        let Counts { lines: read, entries, ends, span, .. } = log.counts;
+        lines.push(format!("log      {}", log.path));
+        if let Some((from, to)) = span {
+            lines.push(format!("         {from} to {to}"));
+        }
+        lines.push(format!(
+            "         {}, {}, {ends} about ends of connections",
+            plural(read as usize, "line"),
+            plural(entries as usize, "entry"),
+        ));
+        if log.counts.early > 0 {
+            let early = plural(log.counts.early as usize, "entry");
+            lines.push(format!("         {early} left out: long before the capture"));
+        }
+        if log.counts.may_lack_clients() {
+            lines.push(
+                "         no line at [info], so no reset of a client can be in it:".to_owned(),
+            );
+            lines.push("         'error_log FILE info;' makes nginx log them".to_owned());
+        }
+    }
+    if scope.logs.is_empty() {
+        lines.push("log      none; name one with -o rstdiag.error_log:FILE".to_owned());
+    }
+    if !scope.logs.is_empty() {
+        lines.extend(hanging(&store.clock().words(), "clock    ", "         "));
+        lines.push("         all times are as that clock shows them".to_owned());
+    }
+    lines
+}
+
+/// First the answer: how many resets hurt, and why.
+fn answer(streams: usize, resets: &[Reset]) -> Vec<String> {
+    let title = format!("{} of {} reset", resets.len(), plural(streams, "TCP stream"));
+    let mut lines = heading(&title);
+    let mut groups: Vec<(Group, usize)> = group_sizes(resets).into_iter().collect();
+    groups.sort_by_key(|&(group, size)| (group.rank, Reverse(size), group.cause));
+    for (rank, word, meaning) in [
+        (0, "failure", "a request or a response was lost"),
+        (1, "warning", "out of order, with nothing known to be lost"),
+        (2, "harmless", "nothing is missing"),
+    ] {
+        let groups = groups.iter().filter(|(group, _)| group.rank == rank);
+        let sum: usize = groups.clone().map(|(_, size)| size).sum();
+        lines.push(format!("{sum:>7}  {word}: {meaning}"));
+        lines.extend(groups.flat_map(|(group, size)| {
+            let cause = group.cause.map(|(word, sentence)| format!("{word}: {sentence}"));
+            let cause = cause.unwrap_or_else(|| NO_CAUSE.to_owned());
+            hanging(&cause, &format!("{size:>11}  "), &" ".repeat(13))
+        }));
+    }
+    lines
+}
+
+// ---- Lists ---------------------------------------------------------------------------------
+
+/// How often each reason keeps a reset from having an entry.
+fn list_missing_entries(reasons: &[Option<&'static Reason>], parts: &mut Vec<Part>) {
+    let missing: Vec<&Reason> = reasons.iter().copied().flatten().collect();
+    if reasons.is_empty() {
+        return;
+    }
+    let mut lines = heading(&format!(
+        "{} with an entry in the log, {} without",
+        plural(reasons.len() - missing.len(), "reset"),
+        missing.len()
+    ));
+    for reason in reasons::of_streams() {
+        let count = missing.iter().filter(|other| **other == reason).count();
+        if count > 0 {
+            lines.extend(row(count, reason));
+        }
+    }
+    parts.push(Part::Text(lines));
+}
+
+/// Lists entries without a stream, by reason, then those with one.
+fn list_entries(entries: Vec<Part>, parts: &mut Vec<Part>) {
+    let mut matched = Vec::new();
+    let mut by_reason: HashMap<&str, Vec<Part>> = HashMap::new();
+    for part in entries {
+        match &part {
+            Part::Unmatched(_, reason, _) => {
+                by_reason.entry(reason.word).or_default().push(part)
+            }
+            _ => matched.push(part),
+        }
+    }
+    let title = |count: usize, which: &str| {
+        let entries = plural(count, "entry");
+        Part::Text(heading(&format!("{entries} about ends of connections {which}")))
+    };
+    let without = by_reason.values().map(Vec::len).sum();
+    if without > 0 {
+        parts.push(title(without, "without a stream"));
+    }
+    for reason in reasons::of_entries() {
+        let Some(list) = by_reason.remove(reason.word) else { continue };
+        parts.push(Part::Text(row(list.len(), reason)));
+        parts.extend(list);
+    }
+    if !matched.is_empty() {
+        parts.push(title(matched.len(), "with their streams"));
+        parts.append(&mut matched);
+    }
+}
+
+/// A line with a line below it.
+fn heading(title: &str) -> Vec<String> {
+    vec![String::new(), title.to_owned(), "-".repeat(title.len())]
+}
+
+/// A row of a table of reasons.
+fn row(count: usize, reason: &Reason) -> Vec<String> {
+    let text = format!("{}: {}", reason.word, reason.means);
+    hanging(&text, &format!("{count:>7}  "), &" ".repeat(9))
+}
+
+// ---- Lines of one part ---------------------------------------------------------------------
+
+/// The lines about a stream with a RST.
+pub fn reset_lines(
+    number: u32,
+    verdict: &Verdict<'_>,
+    missing: Option<&Reason>,
+) -> Vec<String> {
+    let Some(resets) = verdict.resets() else { return Vec::new() };
+    let mut lines = vec![
+        String::new(),
+        format!(
+            "  frame {}  tcp.stream {number}  {}  {} -> {}",
+            resets.at.frame,
+            moment(resets.at.time, verdict.store()),
+            verdict.client(),
+            verdict.server(),
+        ),
+    ];
+    let form = verdict.form().map_or("", |form| form.word());
+    let (phase, by) = (resets.phase.word(), resets.by.word());
+    let transaction = verdict.transaction().word();
+    lines.push(format!("    {phase}, by {by} ({form}), transaction {transaction}"));
+    lines.extend(wrapped(&verdict.summary(), "    "));
+    lines.extend(missing.map(|reason| format!("    no entry: {}", reason.word)));
+    lines
+}
+
+/// The lines about an entry that is about a stream.
+pub fn matched_lines(entry: u32, number: u32, verdict: &Verdict<'_>) -> Vec<String> {
+    let store = verdict.store();
+    let raw = store.raw(entry).unwrap_or_default();
+    let parts = error_log::parse(&raw).ok();
+    let mut title = title(entry, parts.as_ref(), store);
+    if let Some(closing) = verdict.closing() {
+        title.push_str(&format!("  frame {}", closing_frame(verdict, closing.at.frame)));
+    }
+    title.push_str(&format!("  tcp.stream {number}"));
+    if let Some((_, found)) = verdict.entries().find(|(_, found)| found.entry == entry) {
+        title.push_str(&format!("  score {}", found.score));
+    }
+    let mut lines = vec![title];
+    lines.extend(parts.iter().flat_map(what_happened));
+    lines
+}
+
+/// The frame that a reader wants to see: of the RST if there is one, else of the first FIN.
+fn closing_frame(verdict: &Verdict<'_>, closing: u32) -> u32 {
+    verdict.resets().map_or(closing, |resets| resets.at.frame)
+}
+
+/// The lines about an entry that is about none of these streams for certain.
+pub fn unmatched_lines(entry: u32, rivals: &[u32], store: &Store) -> Vec<String> {
+    let raw = store.raw(entry).unwrap_or_default();
+    let parts = error_log::parse(&raw).ok();
+    let mut lines = vec![title(entry, parts.as_ref(), store)];
+    if let Some(parts) = &parts {
+        lines.extend(what_happened(parts));
+        let named = [
+            ("client", parts.client),
+            ("request", parts.request),
+            ("upstream", parts.upstream),
+        ];
+        let named = named.into_iter().filter_map(|(name, value)| Some((name, text(value?))));
+        lines.extend(named.map(|(name, value)| format!("    {name}: {value}")));
+    }
+    if !rivals.is_empty() {
+        let shown = rivals.iter().take(RIVALS).map(u32::to_string).collect::<Vec<_>>();
+        let more = match rivals.len() - shown.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        lines.push(format!("    could be about tcp.stream {}{more}", shown.join(", ")));
+    }
+    lines
+}
+
+/// Where an entry stands, when it was written, and by which connection.
+fn title(entry: u32, parts: Option<&ErrorEntry<'_>>, store: &Store) -> String {
+    let file = store.file(entry).unwrap_or_default();
+    let name = file.rsplit('/').next().unwrap_or(file);
+    let line = store.kept(entry).map_or(0, |kept| kept.line);
+    let mut out = format!("  {name}:{line}");
+    if let Some(parts) = parts {
+        out.push_str(&format!("  {} [{}]", parts.time, parts.level.word()));
+        out.extend(parts.connection.map(|number| format!(" *{number}")));
+    }
+    out
+}
+
+/// The message as nginx writes it, without the context.
+fn what_happened(parts: &ErrorEntry<'_>) -> Vec<String> {
+    let mut out = text(parts.message);
+    out.extend(parts.errno.map(|errno| format!(" ({}: {})", errno.code, text(errno.text))));
+    out.extend(parts.action.map(|action| format!(" while {}", text(action))));
+    wrapped(&out, "    ")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// An instant as the log's clock shows it, with milliseconds.
+fn moment(instant: CaptureTime, store: &Store) -> String {
+    let milliseconds = instant.0.rem_euclid(SECOND) / 1_000_000;
+    format!("{}.{milliseconds:03}", store.shown(instant))
+}
+
+/// `1 stream`, `2 streams`, `2 entries`.
+fn plural(count: usize, noun: &str) -> String {
+    match (count, noun.strip_suffix('y')) {
+        (1, _) => format!("{count} {noun}"),
+        (_, Some(stem)) => format!("{count} {stem}ies"),
+        (_, None) => format!("{count} {noun}s"),
+    }
+}
+
+/// A sentence in lines of [`WIDTH`] columns; what has no space is not cut.
+fn wrapped(sentence: &str, indent: &str) -> Vec<String> {
+    hanging(sentence, indent, indent)
+}
+
+/// The same, with another beginning of the first line.
+fn hanging(sentence: &str, first: &str, indent: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    let (mut line, mut columns) = (first.to_owned(), first.len());
+    let mut is_empty = true;
+    for word in sentence.split(' ') {
+        let width = word.chars().count();
+        if !is_empty && columns + 1 + width > WIDTH {
+            lines.push(std::mem::replace(&mut line, indent.to_owned()));
+            columns = indent.len();
+            is_empty = true;
+        }
+        if !is_empty {
+            line.push(' ');
+            columns += 1;
+        }
+        line.push_str(word);
+        columns += width;
+        is_empty = false;
+    }
+    lines.push(line);
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sentences_are_wrapped_at_spaces_and_lose_nothing() {
+        let sentence = "word ".repeat(60) + &"x".repeat(2 * WIDTH) + " end";
+        let lines = wrapped(&sentence, "    ");
+        let is_long = |line: &&String| line.len() > WIDTH;
+        assert_eq!(lines.iter().filter(is_long).count(), 1);
+        let joined: Vec<_> = lines.iter().map(|line| line.trim_start()).collect();
+        assert_eq!(joined.join(" "), sentence);
+    }
+
+    #[test]
+    fn counts_agree_with_their_nouns() {
+        let shown =
+            [(0, "entry"), (1, "entry"), (2, "stream")].map(|(n, noun)| plural(n, noun));
+        assert_eq!(shown, ["0 entries", "1 entry", "2 streams"]);
+    }
+}
