@@ -192,6 +192,11 @@ fn a_setting_that_is_not_understood_is_reported_once() {
     assert_eq!((phases, entries), (PHASES, ENTRIES));
     assert_eq!(stderr.matches("Mars/Olympus").count(), 1, "{stderr}");
     assert!(stderr.contains("Asia/Shanghai"), "the message says what would do: {stderr}");
+    options[1] = "time_zone:UTC".to_owned();
+    options.push("nginx_addresses:10.0.0.2, nginx".to_owned());
+    let (phases, entries, stderr) = told(&options);
+    assert_eq!((phases, entries), (PHASES, ENTRIES));
+    assert_eq!(stderr.matches("10.0.0.2, nginx").count(), 1, "{stderr}");
 }
 
 #[test]

@@ -130,7 +130,13 @@ impl Truth {
                 let name = |place: usize| self.streams[place].scenario.clone();
                 let truth = stream.other_leg.map(name);
                 let truth = truth.as_slice();
-                stream.report(tally, "other_leg", truth, &[told.clone()], &found[number]);
+                stream.report(
+                    tally,
+                    "other_leg",
+                    truth,
+                    std::slice::from_ref(told),
+                    &found[number],
+                );
             }
         }
     }
