@@ -211,6 +211,21 @@ fn a_client_that_nobody_can_read_may_be_the_one() {
 }
 
 #[test]
+fn what_a_client_asked_before_its_last_request_may_be_the_one() {
+    let twice =
+        |first: &str| format!("open\n c GET:{first}\n s 204\n c GET:/z +0.1\n s 204\n c .");
+    let told = |first: &str| {
+        legs(&[
+            ("10.0.0.1:40000", "10.0.0.2:80", 0, CLIENT),
+            ("10.0.0.1:40001", "10.0.0.2:80", 1, &twice(first)),
+            ("10.0.0.2:50000", "10.0.0.3:8080", 10, UPSTREAM),
+        ])
+    };
+    assert_eq!(told("/a"), [NEITHER; 3]);
+    assert_eq!(told("/b"), [client_of(2), NEITHER, upstream_of(0)]);
+}
+
+#[test]
 fn between_two_proxies_a_stream_is_of_both_legs() {
     let talks = [
         ("10.0.0.1:40000", "10.0.0.2:80", 0, CLIENT),

@@ -36,6 +36,8 @@ struct Truth {
 struct Ends {
     client: String,
     server: String,
+    /// Of an upstream's stream: the client's that it was asked for last.
+    asked_for: Option<usize>,
 }
 
 #[derive(Deserialize)]
@@ -170,6 +172,26 @@ fn storm() -> Option<PathBuf> {
     Some(dir)
 }
 
+/// Prints how many streams are linked with their other leg, and complains if one is wrong.
+fn judge_legs(session: &mut Session, truth: &Truth) {
+    let mut wrong = Vec::new();
+    let mut right = [0, 0];
+    for (number, ends) in truth.streams.iter().enumerate() {
+        let verdict = session.verdict_of(number as u32, When::Final).expect("a stream");
+        let Some(frame) = verdict.other_leg() else { continue };
+        let other = session.frame(frame, 0).expect("a frame").stream as usize;
+        let is_client = truth.streams[other].asked_for == Some(number);
+        match is_client || ends.asked_for == Some(other) {
+            true => right[usize::from(is_client)] += 1,
+            false => wrong.push((number, other, ends.asked_for)),
+        }
+    }
+    let upstreams = truth.streams.iter().filter(|ends| ends.asked_for.is_some()).count();
+    let [linked, clients] = right;
+    println!("{linked} of {upstreams} upstreams linked, and {clients} clients");
+    assert!(wrong.is_empty(), "{} streams are linked with others: {wrong:?}", wrong.len());
+}
+
 /// Prints the figures, and complains if they are not good enough.
 fn judge(name: &str, session: &mut Session, truth: &Truth) {
     let start = Instant::now();
@@ -214,7 +236,9 @@ fn entries_of_a_storm_find_their_streams() {
     let truth: Truth = serde_json::from_slice(&truth).unwrap();
     assert!(truth.resets_per_second >= 500.0, "{} resets a second", truth.resets_per_second);
     let (log, capture) = (dir.join("error.log"), dir.join("storm.pcap"));
-    judge("as it is", &mut session(&log, &capture, "UTC"), &truth);
+    let mut as_it_is = session(&log, &capture, "UTC");
+    judge("as it is", &mut as_it_is, &truth);
+    judge_legs(&mut as_it_is, &truth);
     let (log, capture) = (in_another_zone(&log), with_another_clock(&capture));
     judge("8 h and 1.7 s off", &mut session(&log, &capture, "auto"), &truth);
 }

@@ -19,13 +19,17 @@ use crate::limits;
 use crate::nginx::message::Leg;
 use crate::tcp::http::Progress;
 use crate::tcp::segment::Endpoint;
-use crate::tcp::stream::{Side, Stream};
+use crate::tcp::stream::{request_bit, Side, Stream};
 use crate::tcp::streams::Streams;
-use crate::time::CaptureTime;
+use crate::time::{CaptureTime, SECOND};
 
 /// How much longer nginx may ask an upstream, in nanoseconds, than its client waits: until it
 /// learns that the client has gone.
 const UNAWARE: i64 = 100_000_000;
+
+/// The same for a busy nginx, which reads what a client asked seconds after it has gone: such a
+/// client is a rival of others.
+const BUSY: i64 = 10 * SECOND;
 
 /// Addresses of the nginx host.
 #[derive(Debug, Default)]
@@ -169,6 +173,8 @@ struct Asker {
     /// Between these instants nginx asked an upstream for it.
     from: CaptureTime,
     to: CaptureTime,
+    /// Until then, nginx may yet have asked.
+    late: CaptureTime,
     /// When its answer was complete.
     answered: Option<CaptureTime>,
     /// The client's addresses: that of its packets, and one that a proxy names.
@@ -196,6 +202,8 @@ struct Passed {
     /// The server that is asked.
     server: Option<(IpAddr, u16)>,
     request: Option<u64>,
+    /// [`request_bit`] of the request.
+    bit: u32,
     id: Option<u64>,
     /// Client and request that an entry about its end names.
     logged: Option<(Option<IpAddr>, u64)>,
@@ -212,6 +220,8 @@ enum Key {
     RequestAt(Host, u64),
     /// The request, as an entry tells it.
     Logged(u64),
+    /// The host that was asked, and the bit of a request before the last one.
+    Earlier(Host, u32),
     /// The host that was asked, nobody knows for what.
     Unreadable(Host),
 }
@@ -300,8 +310,12 @@ impl Pairing {
         }
         let passed = entry.and_then(|traits| traits.passed).map(Key::Logged);
         keys.extend(passed.filter(|key| !keys.contains(key)));
-        if stream.caveats().encrypted {
+        let unreadable = requests == [None] && stream.talk().is_some();
+        if stream.caveats().encrypted || unreadable {
             keys.extend(at_proxy.map(Key::Unreadable));
+        }
+        if let Some(host) = at_proxy {
+            self.add_earlier(who, stream, host);
         }
         if keys.is_empty() {
             return;
@@ -310,15 +324,19 @@ impl Pairing {
         let complete = exchange.is_some_and(|e| e.answered == Progress::Complete);
         let answered = stream.last_data().filter(|_| complete && !stream.is_tunnelled());
         let left = stream.closing().map(|closing| {
-            let closed = closing.at.time.plus(UNAWARE);
-            stream.last_data().map_or(closed, |last| last.max(closed))
+            stream.last_data().map_or(closing.at.time, |last| last.max(closing.at.time))
         });
+        let until = |after| {
+            let gone = || left.map(|left| left.plus(after));
+            answered.or_else(gone).unwrap_or(CaptureTime(i64::MAX))
+        };
         let asked = stream.asked_at();
         let place = self.askers.len() as u32;
         self.askers.push(Asker {
             who,
             from: asked.unwrap_or(stream.opened),
-            to: answered.or(left).unwrap_or(CaptureTime(i64::MAX)),
+            to: until(UNAWARE),
+            late: until(BUSY),
             answered,
             clients: [
                 stream.end(Side::Client).addr,
@@ -329,6 +347,30 @@ impl Pairing {
         });
         for key in keys {
             self.by_key.entry(key).or_default().places.push(place);
+        }
+    }
+
+    /// A client of several requests could have asked, at any time, what it asked before the last
+    /// one.
+    fn add_earlier(&mut self, who: Who, stream: &Stream, host: Host) {
+        let bits = stream.asked_earlier();
+        if bits == 0 {
+            return;
+        }
+        let until = stream.asked_at().unwrap_or(CaptureTime(i64::MAX));
+        let place = self.askers.len() as u32;
+        self.askers.push(Asker {
+            who,
+            from: stream.opened,
+            to: until,
+            late: until,
+            answered: None,
+            clients: [None; 2],
+            upstream: None,
+            vague: true,
+        });
+        for bit in (0..u64::BITS).filter(|bit| bits & 1 << bit != 0) {
+            self.by_key.entry(Key::Earlier(host, bit)).or_default().places.push(place);
         }
     }
 
@@ -372,6 +414,7 @@ impl Pairing {
             host,
             server: server.addr.map(|addr| (addr, server.port)),
             request,
+            bit: exchange.and_then(|e| e.request.as_deref()).map_or(0, request_bit),
             id,
             logged,
         });
@@ -382,7 +425,7 @@ impl Pairing {
         for Askers { places, latest } in by_key.values_mut() {
             places.sort_by_key(|&place| askers[place as usize].from);
             latest.extend(places.iter().scan(CaptureTime(i64::MIN), |latest, &place| {
-                *latest = askers[place as usize].to.max(*latest);
+                *latest = askers[place as usize].late.max(*latest);
                 Some(*latest)
             }));
         }
@@ -446,7 +489,11 @@ impl Pairing {
             found => return found.one(),
         }
         let host = passed.host?;
-        let keys = [Key::RequestAt(host, request), Key::Unreadable(host)];
+        let keys = [
+            Key::RequestAt(host, request),
+            Key::Earlier(host, passed.bit),
+            Key::Unreadable(host),
+        ];
         self.fitting(&keys, passed, |_| true).one()
     }
 
@@ -469,7 +516,7 @@ impl Pairing {
                 if looked_at > limits::ASKERS {
                     return Fitting::Several;
                 }
-                let fits = asker(at).to >= passed.at
+                let fits = asker(at).late >= passed.at
                     && asker(at).who != passed.who
                     && asker(at)
                         .answered
@@ -477,7 +524,9 @@ impl Pairing {
                     && accepts(asker(at));
                 if fits {
                     found = match found {
-                        Fitting::None if asker(at).vague => return Fitting::Several,
+                        Fitting::None if asker(at).vague || asker(at).to < passed.at => {
+                            return Fitting::Several;
+                        }
                         Fitting::None => Fitting::One(askers.places[at]),
                         _ => return Fitting::Several,
                     };

@@ -5,6 +5,7 @@
 //! exchange had come at that moment, and what the capture lacks. `correlate::verdict` draws
 //! the conclusions.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
@@ -187,6 +188,23 @@ struct Burst {
     end: i64,
 }
 
+/// The request that began last.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Asked {
+    at: CaptureTime,
+    /// Requests that had begun by then.
+    begun: u64,
+    /// A bit for each of those before it, see [`request_bit`].
+    earlier: u64,
+}
+
+/// Which of 64 bits stands for a request, `METHOD URI`.
+pub fn request_bit(request: &str) -> u32 {
+    let mut hasher = DefaultHasher::new();
+    request.hash(&mut hasher);
+    hasher.finish() as u32 % u64::BITS
+}
+
 /// How things stood before holes were given up.
 #[derive(Debug, Serialize, Deserialize)]
 struct GivenUp {
@@ -237,8 +255,8 @@ pub struct Stream {
     acknowledged: bool,
     app: App,
     last_data: Option<CaptureTime>,
-    /// When the last request began.
-    asked: Option<CaptureTime>,
+    /// The last request that began.
+    asked: Option<Asked>,
     last_speaker: Option<Side>,
     /// The last silence of a second or more, if only the server has spoken since.
     pause: Option<i64>,
@@ -494,7 +512,27 @@ impl Stream {
     /// or its beginning is not in the capture.
     pub fn asked_at(&self) -> Option<CaptureTime> {
         let talk = self.talk()?;
-        self.asked.filter(|_| talk.begun() <= talk.completed() + 1)
+        let asked = self.asked.filter(|asked| asked.begun == talk.begun())?;
+        (talk.begun() <= talk.completed() + 1).then_some(asked.at)
+    }
+
+    /// The [`request_bit`] of every request before the last one; other bits may be set, too.
+    pub fn asked_earlier(&self) -> u64 {
+        match self.asked {
+            Some(asked) if asked.begun == self.begun() => asked.earlier,
+            _ if self.begun() > 1 => u64::MAX,
+            _ => 0,
+        }
+    }
+
+    /// The bits of all requests so far, if another one can begin with what this side sends
+    /// now, and all of them are known.
+    fn last_asked(&self, side: Side) -> Option<u64> {
+        let exchange = self.exchange().filter(|_| side == Side::Client)?;
+        let asked = self.asked.filter(|asked| asked.begun == self.begun())?;
+        let follows = exchange.sent == Progress::Complete && self.http2().is_none();
+        let request = exchange.request.as_deref().filter(|_| follows)?;
+        Some(asked.earlier | 1 << request_bit(request))
     }
 
     /// When the last data came.
@@ -834,6 +872,7 @@ impl Stream {
         let before = self.halves[side as usize].next();
         let said = self.app.said();
         let begun = self.begun();
+        let last = self.last_asked(side);
         let (len, bytes) = (segment.payload_len, segment.payload);
         let fresh = self.hand_on(side, |half, then| half.take(start, len, bytes, then));
         let end = self.halves[side as usize].next();
@@ -844,7 +883,9 @@ impl Stream {
             self.give_up_holes();
         }
         if self.begun() > begun {
-            self.asked = Some(segment.time);
+            let earlier = if begun == 0 && self.begun() == 1 { Some(0) } else { last };
+            let earlier = earlier.filter(|_| self.begun() == begun + 1).unwrap_or(u64::MAX);
+            self.asked = Some(Asked { at: segment.time, begun: self.begun(), earlier });
         }
         if !fresh {
             return false;

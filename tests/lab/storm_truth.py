@@ -221,6 +221,15 @@ def _decide(entries: List[Entry], streams: List[Stream]) -> Dict[int, int]:
     return rivals
 
 
+def _asked_for(entries: List[Entry], streams: List[Stream],
+               clients: Dict[int, Stream]) -> Dict[int, int]:
+    """The client's stream that each upstream's was asked for last, by their numbers. On one
+    that was never asked, an entry tells the number of the client's connection."""
+    numbers = {e.stream.number: e.number for e in entries if e.stream and e.leg == "upstream"}
+    numbers.update((s.number, s.asked_by[-1]) for s in streams if s.asked_by)
+    return {stream: clients[number].number for stream, number in numbers.items()}
+
+
 def tell(recording: Recording, debug: bytes, stories: Dict[int, str],
          binds: Dict[int, int]) -> Dict[str, object]:
     """The truth, as JSON holds it."""
@@ -228,14 +237,15 @@ def tell(recording: Recording, debug: bytes, stories: Dict[int, str],
     entries = read_entries(recording.error_log.read_bytes())
     clients = _attach(entries, streams, debug, binds)
     rivals = _decide(entries, streams)
+    asked_for = _asked_for(entries, streams, clients)
     resets = sorted(when for stream in streams for (kind, _), when in stream.ends.items()
                     if kind == "reset")
     story = {number: stories.get(stream.client[1], "normal")
              for number, stream in clients.items()}
     return {
         "resets_per_second": len(resets) / (resets[-1] - resets[0]),
-        "streams": [{"client": "%s:%d" % s.client, "server": "%s:%d" % s.server}
-                    for s in streams],
+        "streams": [{"client": "%s:%d" % s.client, "server": "%s:%d" % s.server,
+                     "asked_for": asked_for.get(s.number)} for s in streams],
         "entries": [{"line": e.line, "leg": e.leg, "story": story[e.number],
                      "stream": e.stream.number if e.stream else None,
                      "rivals": rivals.get(e.line)} for e in entries],
