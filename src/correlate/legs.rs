@@ -202,8 +202,6 @@ struct Passed {
     /// The server that is asked.
     server: Option<(IpAddr, u16)>,
     request: Option<u64>,
-    /// [`request_bit`] of the request.
-    bit: u32,
     id: Option<u64>,
     /// Client and request that an entry about its end names.
     logged: Option<(Option<IpAddr>, u64)>,
@@ -338,10 +336,7 @@ impl Pairing {
             to: until(UNAWARE),
             late: until(BUSY),
             answered,
-            clients: [
-                stream.end(Side::Client).addr,
-                stream.proxied_client().map(|client| client.ip()),
-            ],
+            clients: clients(stream),
             upstream: entry.and_then(|traits| named_upstream(&traits)),
             vague: asked.is_none() || requests.len() != 1 || requests[0].is_none(),
         });
@@ -365,7 +360,7 @@ impl Pairing {
             to: until,
             late: until,
             answered: None,
-            clients: [None; 2],
+            clients: clients(stream),
             upstream: None,
             vague: true,
         });
@@ -414,7 +409,6 @@ impl Pairing {
             host,
             server: server.addr.map(|addr| (addr, server.port)),
             request,
-            bit: exchange.and_then(|e| e.request.as_deref()).map_or(0, request_bit),
             id,
             logged,
         });
@@ -474,7 +468,8 @@ impl Pairing {
             }
         }
         if let Some((client, request)) = passed.logged {
-            let keys = [Key::Logged(request)];
+            let mut keys = vec![Key::Logged(request)];
+            keys.extend(passed.host.into_iter().flat_map(|host| doubtful(host, request)));
             let is_client = |asker: &Asker| client.is_some() && asker.clients.contains(&client);
             match self.fitting(&keys, passed, is_client) {
                 // The address may be one that nginx was told by a proxy.
@@ -489,11 +484,8 @@ impl Pairing {
             found => return found.one(),
         }
         let host = passed.host?;
-        let keys = [
-            Key::RequestAt(host, request),
-            Key::Earlier(host, passed.bit),
-            Key::Unreadable(host),
-        ];
+        let [earlier, unreadable] = doubtful(host, request);
+        let keys = [Key::RequestAt(host, request), earlier, unreadable];
         self.fitting(&keys, passed, |_| true).one()
     }
 
@@ -551,6 +543,16 @@ impl Fitting {
             Fitting::None | Fitting::Several => None,
         }
     }
+}
+
+fn clients(stream: &Stream) -> [Option<IpAddr>; 2] {
+    let proxied = stream.proxied_client().map(|client| client.ip());
+    [stream.end(Side::Client).addr, proxied]
+}
+
+/// What askers of a request at a host that only may be the one have in common.
+fn doubtful(host: Host, request: u64) -> [Key; 2] {
+    [Key::Earlier(host, request_bit(request)), Key::Unreadable(host)]
 }
 
 fn named_upstream(traits: &Traits) -> Option<(IpAddr, u16)> {

@@ -7,7 +7,6 @@
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU64;
 
@@ -24,6 +23,7 @@ use crate::tcp::http::host_hash;
 use crate::time::{CaptureTime, LogTime, SECOND};
 
 pub use crate::nginx::error_log::ErrorEntry;
+pub use crate::tcp::http::request_hash;
 
 /// Entries of all logs, in the order in which they were read.
 #[derive(Debug, Default)]
@@ -150,13 +150,6 @@ impl Entry<'_> {
     pub fn parts(&self) -> Option<ErrorEntry<'_>> {
         error_log::parse(&self.raw).ok()
     }
-}
-
-/// A hash of `METHOD URI`, as far as the machine that follows streams keeps them.
-pub fn request_hash(request: &[u8]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    request[..request.len().min(limits::REQUEST)].hash(&mut hasher);
-    hasher.finish()
 }
 
 /// Method and URI of a request as an upstream saw it, as far as an entry tells. A gateway has no

@@ -755,6 +755,13 @@ pub fn host_hash(host: &[u8]) -> u64 {
     hasher.finish()
 }
 
+/// A hash of `METHOD URI`, as far as the machine that follows streams keeps them.
+pub fn request_hash(request: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    request[..request.len().min(limits::REQUEST)].hash(&mut hasher);
+    hasher.finish()
+}
+
 /// A hash of a request's identifier, by which proxies and servers know it; `None` if it is empty.
 pub fn id_hash(id: &[u8]) -> Option<u64> {
     let id = Some(id.trim_ascii()).filter(|id| !id.is_empty())?;

@@ -5,7 +5,6 @@
 //! exchange had come at that moment, and what the capture lacks. `correlate::verdict` draws
 //! the conclusions.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
@@ -198,11 +197,9 @@ struct Asked {
     earlier: u64,
 }
 
-/// Which of 64 bits stands for a request, `METHOD URI`.
-pub fn request_bit(request: &str) -> u32 {
-    let mut hasher = DefaultHasher::new();
-    request.hash(&mut hasher);
-    hasher.finish() as u32 % u64::BITS
+/// Which of 64 bits stands for a request with this [`http::request_hash`].
+pub fn request_bit(request: u64) -> u32 {
+    request as u32 % u64::BITS
 }
 
 /// How things stood before holes were given up.
@@ -532,7 +529,7 @@ impl Stream {
         let asked = self.asked.filter(|asked| asked.begun == self.begun())?;
         let follows = exchange.sent == Progress::Complete && self.http2().is_none();
         let request = exchange.request.as_deref().filter(|_| follows)?;
-        Some(asked.earlier | 1 << request_bit(request))
+        Some(asked.earlier | 1 << request_bit(http::request_hash(request.as_bytes())))
     }
 
     /// When the last data came.
