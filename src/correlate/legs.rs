@@ -308,9 +308,9 @@ impl Pairing {
         }
         let passed = entry.and_then(|traits| traits.passed).map(Key::Logged);
         keys.extend(passed.filter(|key| !keys.contains(key)));
-        // What is begun and has no line yet is not passed on.
+        // Without a line, what is only begun is not passed on.
         let unread = stream.exchange().filter(|e| e.request.is_none());
-        let unreadable = unread.is_some_and(|e| e.sent != Progress::Begun);
+        let unreadable = unread.is_some_and(|e| e.sent == Progress::Lost);
         if stream.caveats().encrypted || unreadable {
             keys.extend(at_proxy.map(Key::Unreadable));
         }
