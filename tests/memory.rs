@@ -13,6 +13,6 @@ use traffic::Traffic;
 #[test]
 fn streams_and_entries_stay_within_their_budget() {
     let [stream, entry] = memory::of(&Traffic::new(20_000));
-    assert!(stream <= 200.0, "{stream:.0} B a stream");
+    assert!(stream <= 200.0, "{stream:.1} B a stream");
     assert!(entry <= 150.0, "{entry:.0} B a kept entry");
 }

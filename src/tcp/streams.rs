@@ -99,6 +99,10 @@ impl Streams {
         *taken += 1;
         let index = segment.stream as usize;
         if index >= slots.len() {
+            // An eighth more each time: twice as much would be empty for half of the captures.
+            if index >= slots.capacity() {
+                slots.reserve_exact((index + 1 - slots.len()).max(slots.len() / 8));
+            }
             slots.resize_with(index + 1, Slot::default);
         }
         let Slot { working, resting } = &mut slots[index];
