@@ -45,7 +45,9 @@ pub fn fits(traits: &Traits, window: i64, events: &Events, streams: &Streams) ->
                 Kind::Silence => limits::SILENCE * SECOND,
                 _ => window,
             };
-            for event in events.find(kind, traits.request_on(leg), written.plus(-before), to) {
+            let port = traits.port.filter(|_| leg == Leg::Client);
+            let request = traits.request_on(leg);
+            for event in events.find(kind, request, port, written.plus(-before), to) {
                 let Some(stream) = streams.get(event.stream) else { continue };
                 // An end that was noted while the capture was being read may have turned out
                 // to be none.
@@ -150,6 +152,8 @@ fn weigh(
                 return None;
             }
             evidence.add(Criterion::Client, is_client(traits, stream)?);
+            let ports = client_ports(stream).map(Some);
+            evidence.add(Criterion::Port, agree_with_any(traits.port, ports)?);
             agree(traits.listen_port, Some(server.port))?;
         }
     }
@@ -182,6 +186,12 @@ fn is_client(traits: &Traits, stream: &Stream) -> Option<bool> {
         true => Some(true),
         false => agree(traits.client, stream.end(Side::Client).addr),
     }
+}
+
+/// Ports that nginx may take for the client's, as it may their addresses.
+pub(super) fn client_ports(stream: &Stream) -> impl Iterator<Item = u16> {
+    let proxied = stream.proxied_client().map(|client| client.port());
+    proxied.into_iter().chain([stream.end(Side::Client).port])
 }
 
 /// Whether two values agree; `None` if they contradict each other. One that is not known does

@@ -240,7 +240,7 @@ SESSION_TEST(null_is_fine_where_there_are_no_bytes)
 
 SESSION_TEST(unknown_numbers_are_refused)
 {
-    static const int32_t options[] = {INT32_MIN, -1, 0, RSTDIAG_OPTION_CLOCK_OFFSET + 1, INT32_MAX};
+    static const int32_t options[] = {INT32_MIN, -1, 0, RSTDIAG_OPTION_ACCESS_LOG_FORMAT + 1, INT32_MAX};
     static const int32_t times[] = {INT32_MIN, -1, 2, INT32_MAX};
     packet packet;
     rstdiag_segment syn = segment(&packet, 1, true, SYN, 100, 0, NULL, 0);
