@@ -22,7 +22,7 @@ CONFIG_DIR = $(or $(XDG_CONFIG_HOME),$(HOME)/.config)/wireshark
 PROFILE_DIR ?= $(if $(ROOT),/usr/share/wireshark,$(CONFIG_DIR))/profiles
 PROFILE = $(DESTDIR)$(PROFILE_DIR)/rstdiag
 
-.PHONY: help build demo test install uninstall bench package gui screenshot deps deps-test
+.PHONY: help build demo test install uninstall bench storm package gui screenshot deps deps-test
 
 help:
 	@echo 'make demo        install what is missing, build, install, explain the bundled capture'
@@ -31,6 +31,7 @@ help:
 	@echo 'make uninstall   remove what install installed'
 	@echo 'make gui         open the bundled capture in Wireshark'
 	@echo 'make bench       what the plugin costs, as ratios'
+	@echo 'make storm       a storm of resets through a real nginx: how many entries find their stream'
 	@echo 'make package     an archive with the built plugin, its profile and its manual'
 	@echo 'make screenshot  take the README picture again'
 
@@ -63,6 +64,9 @@ uninstall:
 bench: deps-test
 	$(CARGO) build --release --locked
 	$(CARGO) bench --locked --bench cost
+
+storm: deps-test
+	RSTDIAG_STORM=24000 $(CARGO) test --locked --release --no-default-features --test storm -- --nocapture
 
 package: build
 	tests/package.sh $(PLUGIN) $(SERIES)

@@ -111,9 +111,21 @@ pub const CLOCK_PAIRS: usize = 20_000_000;
 /// read. Where more happens at once, the answer waits until all of it has been read.
 pub const NEIGHBOURS: usize = 4096;
 
-/// Pairs of entries and streams that hang together and are weighed one by one, some 200 bytes
-/// each. Larger crowds are weighed as groups.
-pub const PAIRS: usize = 200_000;
+/// Pairs of entries and streams of crowds that are weighed one by one, some 200 bytes each. What
+/// goes beyond that is weighed as groups.
+pub const PAIRS: usize = 1_000_000;
+
+/// Streams that an entry may fit to be weighed by itself; with more, it is one of a crowd.
+pub const COUNTED: usize = 512;
+
+/// Streams whose ends are kept at hand while entries are compared with them, some 300 bytes
+/// each: those of a few seconds of a storm.
+pub const ENDS: usize = 65_536;
+
+/// Streams for each entry of a storm, on average, that are weighed against the order of all
+/// entries at a time, some 100 bytes each. Entries that fit more wait until the others have
+/// narrowed them down.
+pub const LINKS: usize = 64;
 
 /// Seconds before an entry "no answer" in which the SYN may have been sent: Linux gives up
 /// after 127.

@@ -65,7 +65,7 @@ impl LogKind {
 #[derive(Debug)]
 enum Reader {
     Error(ErrorLogReader),
-    Access(Box<AccessLogReader>),
+    Access(AccessLogReader),
 }
 
 /// One analysis of one capture.
@@ -192,8 +192,7 @@ impl Session {
     pub fn begin_log(&mut self, kind: LogKind, path: &str) -> u32 {
         match (kind, self.store.accesses().format()) {
             (LogKind::Access, Some(format)) => {
-                let reader = AccessLogReader::new(format.clone());
-                self.readers.push(Reader::Access(Box::new(reader)));
+                self.readers.push(Reader::Access(AccessLogReader::new(format.clone())));
                 self.matcher.expect_ports();
             }
             _ => {

@@ -7,7 +7,7 @@ packages=()
 for use in "$@"; do
     case "$use" in
     build) packages+=(gcc libc6-dev pkg-config libclang-dev libwireshark-dev wireshark-dev tshark) ;;
-    test) packages+=(python3 nginx libnginx-mod-stream libnginx-mod-mail tcpdump \
+    test) packages+=(python3 nginx wrk libnginx-mod-stream libnginx-mod-mail tcpdump \
         iproute2 nftables openssl curl nghttp2-client util-linux wireshark-common) ;;
     gui) packages+=(wireshark xvfb xdotool imagemagick fonts-dejavu-core) ;;
     *) echo "deps.sh: what is '$use'? Known: build, test, gui" >&2; exit 2 ;;

@@ -79,7 +79,8 @@ fn an_access_log_makes_the_matches_of_clients_exact() {
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
     let mut options = lab.options();
-    options.push(format!("access_log:{}", access_log.display()));
+    // What a file of the folder is, its content tells.
+    options.push(format!("access_log:{}", access_log.parent().unwrap().display()));
     options.push("access_log_format:json".to_owned());
     let (without, with) = (
         lab.truth.compare(&by_tshark(&lab.capture, &lab.options())),
@@ -91,7 +92,11 @@ fn an_access_log_makes_the_matches_of_clients_exact() {
     let (mut by_port, mut shown) = (0, 0);
     for (stream, found) in &with {
         let evidence = found["rstdiag.match.evidence"].iter();
-        by_port += evidence.filter(|words| words.contains("port")).count();
+        let kinds = found["rstdiag.log.kind"].iter();
+        by_port += evidence
+            .zip(kinds)
+            .filter(|(words, kind)| words.contains("port") && *kind == "error")
+            .count();
         // A request on the client's side is one of that very port, and has its status.
         let accesses = lines_of("access", found);
         let statuses = found["rstdiag.log.status"].iter();

@@ -31,7 +31,6 @@ struct Told {
 
 /// Rows that neither lab makes nginx log, and why.
 const NOT_HERE: &[(&str, &str)] = &[
-    ("proxy_header_broken", "a lab of its own has PROXY headers"),
     ("accept_aborted", "Linux hands out connections that were reset before accept()"),
     ("stream_shutdown", "needs a worker that a reload told to end"),
     (
@@ -46,7 +45,6 @@ const NOT_HERE: &[(&str, &str)] = &[
     ("kevent_upstream_reset", "BSD and macOS"),
     ("kevent_upstream_closed", "BSD and macOS"),
     ("connect_reset", "needs a RST between the kernel's handshake and nginx's next look"),
-    ("upstream_closed_inside", "labs of their own have FastCGI and gRPC"),
 ];
 
 /// The directories of the two labs, recorded now; `None` where that needs root and there is none.

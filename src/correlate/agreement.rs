@@ -13,6 +13,9 @@ impl Phases {
     /// Every phase.
     pub const ANY: Phases = Phases(u16::MAX);
 
+    /// Stands beside the phases for a response of which not even the head is complete.
+    const HEAD: Phases = Phases(1 << 15);
+
     /// The set of these phases.
     pub const fn of(phases: &[Phase]) -> Phases {
         let mut set = 0;
@@ -30,11 +33,13 @@ impl Phases {
     }
 
     /// Whether this phase agrees with the set, and so is evidence; `None` if it contradicts.
-    /// A phase that is not known does neither, and a set of all is no evidence.
-    pub fn agrees(self, phase: Phase) -> Option<bool> {
+    /// A phase that is not known does neither, and a set of all is no evidence. `in_head` tells
+    /// of a response under way that its head is not complete.
+    pub fn agrees(self, phase: Phase, in_head: bool) -> Option<bool> {
+        let in_head = in_head && phase == DuringResponse && self.0 & Phases::HEAD.0 != 0;
         match phase {
             Unknown => Some(false),
-            _ => self.contains(phase).then_some(self != Phases::ANY),
+            _ => (in_head || self.contains(phase)).then_some(self != Phases::ANY),
         }
     }
 
@@ -67,6 +72,15 @@ const ASKING: Phases = Phases::of(&[
     Teardown,
 ]);
 
+/// The upstream's connection while nginx reads the response's head. Once it has all of it, it
+/// is doing something else, and a RST does not take away what came before it.
+const READING_HEAD: Phases =
+    Phases::of(&[BeforeRequest, DuringRequest, AwaitingResponse, AfterResponse, Teardown])
+        .or(Phases::HEAD);
+
+/// The upstream's connection while nginx passes on the response, whose head it has.
+const ANSWERING: Phases = Phases::of(&[DuringResponse, AfterResponse, Teardown]);
+
 /// What nginx was doing, and how far the connection of each leg can have come by then: the
 /// client's, the upstream's. What is not listed says nothing.
 const TABLE: &[(Action, Phases, Phases)] = &[
@@ -80,12 +94,17 @@ const TABLE: &[(Action, Phases, Phases)] = &[
         Phases::of(&[DuringRequest, AfterResponse]),
         Phases::ANY,
     ),
-    (Action::ConnectingToUpstream, PASSING_ON, Phases::of(&[Handshake])),
+    // A kept-alive connection is looked at under this action, too.
+    (
+        Action::ConnectingToUpstream,
+        PASSING_ON,
+        Phases::of(&[Handshake, BeforeRequest, AfterResponse]),
+    ),
     (Action::SslHandshakingToUpstream, PASSING_ON, Phases::of(&[BeforeRequest, TlsHandshake])),
     (Action::SendingRequest, PASSING_ON, ASKING),
-    (Action::ReadingResponseHeader, PASSING_ON, ASKING),
-    (Action::ReadingUpstream, PASSING_ON.or(SENDING), ASKING),
-    (Action::SendingToClient, PASSING_ON.or(SENDING), ASKING),
+    (Action::ReadingResponseHeader, PASSING_ON, READING_HEAD),
+    (Action::ReadingUpstream, PASSING_ON.or(SENDING), ANSWERING),
+    (Action::SendingToClient, PASSING_ON.or(SENDING), ANSWERING),
     (Action::SendingResponse, SENDING, Phases::ANY),
     (Action::Keepalive, Phases::of(&[AfterResponse, Teardown]), Phases::ANY),
 ];

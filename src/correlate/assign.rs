@@ -8,6 +8,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use crate::correlate::chain::{Chains, Link};
 use crate::time::CaptureTime;
 
 /// A unit fits a stream.
@@ -33,8 +34,9 @@ pub struct Place {
     pub number: u64,
     /// The process that wrote it: one process sees things in the order in which they happen.
     pub process: u32,
-    /// Processes share the order, save for races between them.
-    pub shared: bool,
+    /// Nanoseconds that two packets have to lie apart for several processes to take them in
+    /// the order of the capture.
+    pub race: i64,
 }
 
 /// A unit that belongs, or may belong, to a stream.
@@ -62,17 +64,14 @@ pub enum Decision {
 }
 
 /// Nanoseconds that two packets have to lie apart for one process to take them in the order
-/// of the capture, and for several processes that race for them.
+/// of the capture.
 const ONE_PROCESS: i64 = 10_000;
-const SEVERAL_PROCESSES: i64 = 1_000_000;
 
-/// How far apart two packets have to lie for these places to tell which came first; `None` if
-/// the places have no order in common.
-pub(super) fn resolution(places: &[(Place, u32)]) -> Option<i64> {
-    if places.windows(2).all(|two| two[0].0.process == two[1].0.process) {
-        return Some(ONE_PROCESS);
-    }
-    places.iter().all(|(place, _)| place.shared).then_some(SEVERAL_PROCESSES)
+/// How far apart two packets have to lie for these places to tell which came first.
+pub(super) fn resolution(places: &[(Place, u32)]) -> i64 {
+    let several = places.windows(2).any(|two| two[0].0.process != two[1].0.process);
+    let races = places.iter().map(|(place, _)| place.race);
+    races.max().filter(|_| several).unwrap_or(ONE_PROCESS)
 }
 
 /// Assigns units to streams.
@@ -238,8 +237,12 @@ impl<'a> Graph<'a> {
                 _ => Decision::Open,
             };
             let rivals = self.rivals(unit);
-            let shown = options.into_iter().flatten();
-            out.extend(shown.map(|edge| Assigned { edge, rivals, by }));
+            let mut shown: Vec<usize> = options.into_iter().flatten().collect();
+            if shown.is_empty() {
+                // Out of order, so any of its streams may be the one.
+                shown.extend(table.edges_of(index).map(|at| table.edges[at].1));
+            }
+            out.extend(shown.into_iter().map(|edge| Assigned { edge, rivals, by }));
         }
         true
     }
@@ -258,17 +261,13 @@ impl<'a> Graph<'a> {
     }
 }
 
-/// Units and streams of one part, each in its order, and the values of the best pairings of
-/// every beginning and every end of both.
+/// Units and streams of one part, each in its order, and their best pairings.
 struct Ordered {
     units: Vec<u32>,
     resolution: i64,
-    width: usize,
-    edges: HashMap<(usize, usize), (usize, i64)>,
-    /// Best value of the units and streams before.
-    before: Vec<i64>,
-    /// Best value of the units and streams from here on.
-    after: Vec<i64>,
+    /// Edges by the place of their unit.
+    edges: Vec<(Link, usize)>,
+    chains: Chains,
 }
 
 /// One more pair is worth more than any better fit.
@@ -287,74 +286,40 @@ impl Ordered {
         units.dedup();
         streams.sort_unstable();
         streams.dedup();
-        let resolution = resolution(&units)?;
-        let place = |of: &dyn Fn(usize) -> u32, count: usize| -> HashMap<u32, usize> {
-            (0..count).map(|index| (of(index), index)).collect()
-        };
-        let unit_at = place(&|index| units[index].1, units.len());
-        let stream_at = place(&|index| streams[index].1, streams.len());
-        let edges = part
-            .iter()
-            .map(|&index| {
-                let edge = &all[index];
-                let at = (unit_at[&edge.unit], stream_at[&edge.stream]);
-                (at, (index, PAIR + i64::from(edge.weight)))
-            })
-            .collect();
-        let units: Vec<u32> = units.into_iter().map(|(_, unit)| unit).collect();
-        let (height, width) = (units.len(), streams.len() + 1);
-        let cells = (height + 1) * width;
-        let (before, after) = (vec![0; cells], vec![0; cells]);
-        let mut table = Ordered { units, resolution, width, edges, before, after };
-        for unit in 0..height {
-            for stream in 0..streams.len() {
-                let pair = table.value(unit, stream).map(|v| v + table.before(unit, stream));
-                let skip = table.before(unit + 1, stream).max(table.before(unit, stream + 1));
-                let cell = (unit + 1) * width + stream + 1;
-                table.before[cell] = skip.max(pair.unwrap_or(0));
-            }
+        let resolution = resolution(&units);
+        let mut edges = Vec::with_capacity(part.len());
+        for &index in part {
+            let Edge { unit, stream, weight, moment, place } = all[index];
+            let link = Link {
+                unit: units.binary_search(&(place?, unit)).ok()? as u32,
+                stream: streams.binary_search(&(moment?, stream)).ok()? as u32,
+                value: PAIR + i64::from(weight),
+            };
+            edges.push((link, index));
         }
-        for unit in (0..height).rev() {
-            for stream in (0..streams.len()).rev() {
-                let pair =
-                    table.value(unit, stream).map(|v| v + table.after(unit + 1, stream + 1));
-                let skip = table.after(unit + 1, stream).max(table.after(unit, stream + 1));
-                table.after[unit * width + stream] = skip.max(pair.unwrap_or(0));
-            }
-        }
-        Some(table)
+        edges.sort_by_key(|(link, _)| (link.unit, link.stream));
+        let links: Vec<Link> = edges.iter().map(|&(link, _)| link).collect();
+        let units = units.into_iter().map(|(_, unit)| unit).collect();
+        Some(Ordered { units, resolution, edges, chains: Chains::new(&links) })
+    }
+
+    /// The places of a unit's edges.
+    fn edges_of(&self, unit: usize) -> std::ops::Range<usize> {
+        let start = self.edges.partition_point(|(link, _)| (link.unit as usize) < unit);
+        let rest = &self.edges[start..];
+        start..start + rest.partition_point(|(link, _)| link.unit as usize == unit)
     }
 
     /// What a unit is paired with in the best pairings; `None` among them where one of these
     /// leaves it alone.
     fn options(&self, unit: usize) -> Vec<Option<usize>> {
-        let best = self.after(0, 0);
-        let mut out: Vec<Option<usize>> = (0..self.width - 1)
-            .filter_map(|stream| {
-                let &(edge, value) = self.edges.get(&(unit, stream))?;
-                let total =
-                    self.before(unit, stream) + value + self.after(unit + 1, stream + 1);
-                (total == best).then_some(Some(edge))
-            })
-            .collect();
-        let alone = (0..self.width)
-            .any(|stream| self.before(unit, stream) + self.after(unit + 1, stream) == best);
-        if alone {
+        let edges = self.edges_of(unit);
+        let best = edges.clone().filter(|&at| self.chains.is_best(at));
+        let mut out: Vec<Option<usize>> = best.map(|at| Some(self.edges[at].1)).collect();
+        if !self.chains.need(edges) {
             out.push(None);
         }
         out
-    }
-
-    fn value(&self, unit: usize, stream: usize) -> Option<i64> {
-        self.edges.get(&(unit, stream)).map(|&(_, value)| value)
-    }
-
-    fn before(&self, unit: usize, stream: usize) -> i64 {
-        self.before[unit * self.width + stream]
-    }
-
-    fn after(&self, unit: usize, stream: usize) -> i64 {
-        self.after[unit * self.width + stream]
     }
 }
 
@@ -370,7 +335,7 @@ mod tests {
             stream,
             weight,
             moment: Some(CaptureTime(i64::from(stream) * 1_000_000_000)),
-            place: Some(Place { number: unit.into(), process: 1, shared: true }),
+            place: Some(Place { number: unit.into(), process: 1, race: 0 }),
         };
         edges.iter().map(edge).collect()
     }

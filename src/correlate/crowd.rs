@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Who gets whom where a great many entries fit a great many streams: a storm of resets in
-//! one second, with one URI.
+//! Who gets whom where a great many entries fit a great many streams, and [`super::order`]
+//! finds nothing to tell them by: all are about one URI, one kind of end, one second.
 //!
 //! Pairs are too many to be weighed one by one here, so whole groups are: where as many
 //! entries say the same as there are streams that they fit best, and no other entry fits those
@@ -53,10 +53,10 @@ fn in_order(group: &Group, fits: &[Fit], store: &Store) -> Option<Vec<(u32, Matc
     let fit = *fits.first()?;
     let mut entries: Vec<(Place, u32)> = Vec::with_capacity(fits.len());
     for &entry in &group.entries {
-        entries.push((place(&Pair { entry, fit }, store)?, entry));
+        entries.push((place(&Pair { entry, fit, dropped: 0 }, store)?, entry));
     }
     entries.sort_unstable();
-    let resolution = resolution(&entries)?;
+    let resolution = resolution(&entries);
     let rivals = group.fits.len().saturating_sub(1) as u32;
     let pairs =
         entries.iter().zip(&streams).enumerate().map(|(index, (&(_, entry), &(at, fit)))| {
@@ -66,7 +66,7 @@ fn in_order(group: &Group, fits: &[Fit], store: &Store) -> Option<Vec<(u32, Matc
             let close_call =
                 near(streams.get(index + 1)) || index > 0 && near(streams.get(index - 1));
             let by = if close_call { Decision::Open } else { Decision::Order };
-            (fit.stream, Pair { entry, fit }.decided(by, rivals))
+            (fit.stream, Pair { entry, fit, dropped: 0 }.decided(by, rivals))
         });
     Some(pairs.collect())
 }
@@ -80,7 +80,7 @@ fn leave_open(group: &Group, fits: &[Fit], out: &mut Vec<(u32, Match)>) {
         let from = place.saturating_sub(SHOWN / 2).min(fits.len().saturating_sub(SHOWN));
         let shown = fits.iter().skip(from).take(SHOWN);
         out.extend(shown.map(|&fit| {
-            let found = Pair { entry, fit }.decided(Decision::Open, rivals);
+            let found = Pair { entry, fit, dropped: 0 }.decided(Decision::Open, rivals);
             (fit.stream, found)
         }));
     }

@@ -78,9 +78,14 @@ impl Events {
 
     /// Adds a stream whose SYNs nobody answered.
     pub fn add_silence(&mut self, number: u32, stream: &Stream) {
-        if stream.closing().is_none() && stream.stage(stream.opened) == Phase::Handshake {
+        if Events::is_silent(stream) {
             self.push(Kind::Silence, number, stream, stream.opened);
         }
+    }
+
+    /// Whether nobody answered a stream's SYNs.
+    pub fn is_silent(stream: &Stream) -> bool {
+        stream.closing().is_none() && stream.stage(stream.opened) == Phase::Handshake
     }
 
     fn push(&mut self, kind: Kind, number: u32, stream: &Stream, time: CaptureTime) {
@@ -90,7 +95,7 @@ impl Events {
         by_kind.push(event);
         self.count += 1;
         if let Some(by_port) = &mut self.by_port {
-            for port in client_ports(stream) {
+            for port in client_ports(stream.end(Side::Client), stream.proxied_client()) {
                 by_port.entry((kind, port)).or_default().push(event);
             }
         }

@@ -2,13 +2,17 @@
 //! Whether an entry fits a stream: leg, end, time, phase, request, addresses, pair by pair.
 
 use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashMap};
+use std::net::SocketAddr;
+use std::rc::Rc;
 
-use crate::correlate::events::{stream_requests, Events, Kind};
+use crate::correlate::events::{stream_requests, Event, Events, Kind};
 use crate::correlate::evidence::{Criterion, Evidence};
 use crate::correlate::store::Traits;
 use crate::limits;
 use crate::nginx::message::{By, Leg, Shows};
 use crate::tcp::phase::Phase;
+use crate::tcp::segment::Endpoint;
 use crate::tcp::stream::{Side, Stream};
 use crate::tcp::streams::Streams;
 use crate::time::{CaptureTime, SECOND};
@@ -32,10 +36,83 @@ pub struct Fit {
     /// which is the order of their numbers; upstreams by when they ended, which is the order
     /// of the lines about them.
     pub moment: Option<CaptureTime>,
+    /// When the stream ended.
+    pub time: CaptureTime,
 }
 
-/// Every stream that an entry with these traits fits, each once, by number.
-pub fn fits(traits: &Traits, window: i64, events: &Events, streams: &Streams) -> Vec<Fit> {
+/// An end of a stream, with all that an entry about it is compared with.
+#[derive(Clone, Debug)]
+pub struct End {
+    kind: Kind,
+    /// When its packet was captured; of a silence, when it began.
+    pub time: CaptureTime,
+    phase: Phase,
+    /// No response of it has a complete head, as far as can be read.
+    in_head: bool,
+    client: Endpoint,
+    /// The client that a load balancer names.
+    proxied: Option<SocketAddr>,
+    server: Endpoint,
+    /// Of the exchanges that it can be about.
+    requests: Rc<[Option<u64>]>,
+    hosts: Rc<[Option<u64>]>,
+    encrypted: bool,
+    unasked: bool,
+    accepted_at: Option<CaptureTime>,
+}
+
+impl End {
+    /// The ends of a stream.
+    pub fn all(stream: &Stream) -> impl Iterator<Item = End> + '_ {
+        let silence = Events::is_silent(stream).then_some((Kind::Silence, stream.opened));
+        let requests: Rc<[Option<u64>]> = stream_requests(stream).into();
+        let in_head = stream.exchanges().all(|exchange| exchange.status.is_none());
+        let hosts: BTreeSet<_> = stream.exchanges().map(|exchange| exchange.host).collect();
+        let hosts: Rc<[Option<u64>]> = hosts.into_iter().collect();
+        ends(stream).chain(silence).map(move |(kind, time)| End {
+            kind,
+            time,
+            phase: phase(stream, kind),
+            in_head,
+            client: stream.end(Side::Client),
+            proxied: stream.proxied_client(),
+            server: stream.end(Side::Server),
+            requests: requests.clone(),
+            hosts: hosts.clone(),
+            encrypted: stream.caveats().encrypted,
+            unasked: stream.is_unasked(),
+            accepted_at: stream.accepted_at(),
+        })
+    }
+}
+
+/// The ends of streams that entries are compared with, again and again in a storm.
+pub struct Ends<'a> {
+    streams: &'a Streams,
+    known: HashMap<u32, Vec<End>>,
+}
+
+impl<'a> Ends<'a> {
+    /// The ends of these streams.
+    pub fn new(streams: &'a Streams) -> Ends<'a> {
+        Ends { streams, known: HashMap::new() }
+    }
+
+    fn find(&mut self, kind: Kind, event: Event) -> Option<End> {
+        let streams = self.streams;
+        if self.known.len() >= limits::ENDS {
+            self.known.clear();
+        }
+        let all = || streams.get(event.stream).map(|s| End::all(&s).collect());
+        let known = self.known.entry(event.stream);
+        let ends = known.or_insert_with(|| all().unwrap_or_default());
+        // An end that was noted while the capture was being read may have turned out to be none.
+        ends.iter().find(|end| (end.kind, end.time) == (kind, event.time)).cloned()
+    }
+}
+
+/// Every stream that an entry with these traits fits, each once, by when it ended.
+pub fn fits(traits: &Traits, window: i64, events: &Events, ends: &mut Ends<'_>) -> Vec<Fit> {
     let mut out = Vec::new();
     let Some(written) = traits.instant else { return out };
     let to = written.plus(SECOND + window);
@@ -48,14 +125,8 @@ pub fn fits(traits: &Traits, window: i64, events: &Events, streams: &Streams) ->
             let port = traits.port.filter(|_| leg == Leg::Client);
             let request = traits.request_on(leg);
             for event in events.find(kind, request, port, written.plus(-before), to) {
-                let Some(stream) = streams.get(event.stream) else { continue };
-                // An end that was noted while the capture was being read may have turned out
-                // to be none.
-                let end = (kind, event.time);
-                if kind != Kind::Silence && ends(&stream).all(|other| other != end) {
-                    continue;
-                }
-                let found = weigh(traits, leg, kind, event.time, &stream);
+                let Some(end) = ends.find(kind, event) else { continue };
+                let found = weigh(traits, leg, &end);
                 out.extend(found.map(|(evidence, weight)| Fit {
                     stream: event.stream,
                     leg,
@@ -64,9 +135,10 @@ pub fn fits(traits: &Traits, window: i64, events: &Events, streams: &Streams) ->
                     delta: written.since(event.time),
                     about_reset: matches!(kind, Kind::Reset(_)),
                     moment: match leg {
-                        Leg::Client => stream.accepted_at(),
+                        Leg::Client => end.accepted_at,
                         Leg::Upstream | Leg::Unknown => Some(event.time),
                     },
+                    time: event.time,
                 }));
             }
         }
@@ -74,14 +146,15 @@ pub fn fits(traits: &Traits, window: i64, events: &Events, streams: &Streams) ->
     // A stream can fit by its FIN and by its RST; the better one counts.
     out.sort_by_key(|fit| (fit.stream, Reverse(fit.weight)));
     out.dedup_by_key(|fit| fit.stream);
+    out.sort_by_key(|fit| (fit.time, fit.stream));
     out
 }
 
-/// Whether an entry with these traits fits one of a stream's ends.
-pub fn fits_end(traits: &Traits, kind: Kind, time: CaptureTime, stream: &Stream) -> bool {
-    legs(traits.leg).iter().any(|&leg| {
-        kinds(leg, traits).contains(&kind) && weigh(traits, leg, kind, time, stream).is_some()
-    })
+/// Whether an entry with these traits fits an end.
+pub fn fits_end(traits: &Traits, end: &End) -> bool {
+    legs(traits.leg)
+        .iter()
+        .any(|&leg| kinds(leg, traits).contains(&end.kind) && weigh(traits, leg, end).is_some())
 }
 
 /// What ended on a stream, and when.
@@ -125,22 +198,16 @@ pub(super) fn kinds(leg: Leg, traits: &Traits) -> &'static [Kind] {
 
 /// What agrees between an entry and an end of a stream, and how much that weighs; `None` if
 /// anything contradicts.
-fn weigh(
-    traits: &Traits,
-    leg: Leg,
-    kind: Kind,
-    time: CaptureTime,
-    stream: &Stream,
-) -> Option<(Evidence, u8)> {
-    let phase = phase(stream, kind);
-    let server = stream.end(Side::Server);
+fn weigh(traits: &Traits, leg: Leg, end: &End) -> Option<(Evidence, u8)> {
+    let &End { kind, time, phase, in_head, server, encrypted, unasked, .. } = end;
+    let End { requests, hosts, .. } = end;
     let mut evidence = Evidence::default();
     evidence.add(Criterion::Time, true);
     evidence.add(Criterion::Reset, true);
-    evidence.add(Criterion::Phase, traits.phases.agrees(phase)?);
+    evidence.add(Criterion::Phase, traits.phases.agrees(phase, in_head)?);
 
     let tls_hides = traits.shows != Shows::FinOrTlsReset || !matches!(kind, Kind::Reset(_));
-    if !tls_hides && !stream.caveats().encrypted {
+    if !tls_hides && !encrypted {
         return None;
     }
     let passed_to = traits.upstream.map(|up| (Some(up.ip().to_canonical()), up.port()));
@@ -151,24 +218,22 @@ fn weigh(
             if is_upstream == Some(true) {
                 return None;
             }
-            evidence.add(Criterion::Client, is_client(traits, stream)?);
-            let ports = client_ports(stream).map(Some);
+            evidence.add(Criterion::Client, is_client(traits, end)?);
+            let ports = client_ports(end.client, end.proxied).map(Some);
             evidence.add(Criterion::Port, agree_with_any(traits.port, ports)?);
             agree(traits.listen_port, Some(server.port))?;
         }
     }
     let asked = traits.request_on(leg);
-    let requests = stream_requests(stream);
     evidence.add(Criterion::Uri, agree_with_any(asked, requests.iter().copied())?);
     if leg == Leg::Client
         && asked.is_some()
-        && requests == [None]
-        && (phase.is_before_request() || stream.is_unasked())
+        && **requests == [None]
+        && (phase.is_before_request() || unasked)
     {
         return None;
     }
-    let hosts = stream.exchanges().map(|exchange| exchange.host);
-    let same_host = agree_with_any(traits.host, hosts);
+    let same_host = agree_with_any(traits.host, hosts.iter().copied());
     match leg {
         // Nginx passes on a host of its own choice.
         Leg::Upstream => evidence.add(Criterion::Host, same_host == Some(true)),
@@ -177,21 +242,22 @@ fn weigh(
     Some((evidence, evidence.weight().saturating_sub(lateness(traits, time))))
 }
 
-/// Whether an entry names the client of a stream. Behind a load balancer that names it in a
+/// Whether an entry names the client of an end's stream. Behind a load balancer that names it in a
 /// header of the PROXY protocol, nginx's configuration decides whether the entry has that
 /// address or the balancer's.
-fn is_client(traits: &Traits, stream: &Stream) -> Option<bool> {
-    let proxied = stream.proxied_client().map(|client| client.ip());
-    match traits.client.is_some() && traits.client == proxied {
+fn is_client(traits: &Traits, end: &End) -> Option<bool> {
+    match traits.client.is_some() && traits.client == end.proxied.map(|client| client.ip()) {
         true => Some(true),
-        false => agree(traits.client, stream.end(Side::Client).addr),
+        false => agree(traits.client, end.client.addr),
     }
 }
 
 /// Ports that nginx may take for the client's, as it may their addresses.
-pub(super) fn client_ports(stream: &Stream) -> impl Iterator<Item = u16> {
-    let proxied = stream.proxied_client().map(|client| client.port());
-    proxied.into_iter().chain([stream.end(Side::Client).port])
+pub(super) fn client_ports(
+    client: Endpoint,
+    proxied: Option<SocketAddr>,
+) -> impl Iterator<Item = u16> {
+    proxied.map(|client| client.port()).into_iter().chain([client.port])
 }
 
 /// Whether two values agree; `None` if they contradict each other. One that is not known does

@@ -2,8 +2,9 @@
 //! Which log entry is about which stream.
 //!
 //! What fits what is decided pair by pair in [`crate::correlate::fit`]; who gets whom, where
-//! several fit, for all at once in [`crate::correlate::assign`], or, where they are too many
-//! for that, in `crowd`.
+//! several fit, for all at once: the order of the log drops most of them (`order`), and what it
+//! leaves is decided in [`crate::correlate::assign`], or, where it is too much for that, in
+//! `crowd`.
 //!
 //! While a capture is being read, a stream is weighed against its neighbours of that moment
 //! only. Once it has been read, everything is matched at once, when somebody asks; if more
@@ -17,7 +18,8 @@ use crate::correlate::clock::Ballot;
 use crate::correlate::crowd;
 use crate::correlate::events::{stream_requests, Events};
 use crate::correlate::evidence::{Criterion, Evidence};
-use crate::correlate::fit::{ends, fits, fits_end, Fit};
+use crate::correlate::fit::{ends, fits, fits_end, End, Ends, Fit};
+use crate::correlate::order;
 use crate::correlate::pace::Pace;
 use crate::correlate::store::{Store, Traits};
 use crate::limits;
@@ -25,6 +27,9 @@ use crate::nginx::message::Leg;
 use crate::tcp::stream::Stream;
 use crate::tcp::streams::Streams;
 use crate::time::{CaptureTime, SECOND};
+
+/// Pairs of entries and streams that are decided without asking the order first.
+const FEW: usize = 64;
 
 /// Seconds that entry and packet may lie apart, unless the user says otherwise.
 const WINDOW: i64 = 2 * SECOND;
@@ -71,13 +76,18 @@ pub struct Matcher {
 pub(super) struct Pair {
     pub entry: u32,
     pub fit: Fit,
+    /// As its group's.
+    pub dropped: u32,
 }
 
 /// Entries that only their numbers tell apart, and the streams that each of them fits.
 #[derive(Debug)]
 pub(super) struct Group {
     pub entries: Vec<u32>,
+    /// By when the streams ended.
     pub fits: Vec<Fit>,
+    /// Streams that fit as well, and that the order has dropped.
+    pub dropped: u32,
 }
 
 impl Default for Matcher {
@@ -199,13 +209,7 @@ impl Matcher {
         events.sort();
         self.set_clock(ballot, streams, store);
         let groups = self.groups(0..store.count(), &events, streams, store);
-        let mut all = Vec::new();
-        for part in parts(groups) {
-            all.extend(match pair_count(&part) {
-                few if few <= limits::PAIRS => decide(&pairs(&part), store),
-                _ => crowd::decide(&part, store),
-            });
-        }
+        let all = decide_all(groups, store);
         self.settled = Settled::new(all);
         self.pace.worked_out(streams.count() + store.count() as usize);
     }
@@ -220,13 +224,12 @@ impl Matcher {
         store: &Store,
     ) -> Option<Vec<Match>> {
         let mut near = Vec::new();
-        for (kind, time) in ends(stream) {
-            let (from, to) = (time.plus(-self.window - SECOND), time.plus(self.window));
+        for end in End::all(stream) {
+            let (from, to) = (end.time.plus(-self.window - SECOND), end.time.plus(self.window));
             let requests = stream_requests(stream).into_iter();
             let entries = requests.flat_map(|request| store.between(request, from, to));
             let fitting = entries.filter(|&entry| {
-                let kept = store.kept(entry);
-                kept.is_some_and(|kept| fits_end(&kept.traits, kind, time, stream))
+                store.kept(entry).is_some_and(|kept| fits_end(&kept.traits, &end))
             });
             near.extend(fitting.take(limits::NEIGHBOURS + 1));
         }
@@ -260,9 +263,10 @@ impl Matcher {
         // In the order of the log, so that the streams that are looked at are near each other.
         let mut by_traits: Vec<(Traits, Vec<u32>)> = by_traits.into_iter().collect();
         by_traits.sort_by(|a, b| a.1.cmp(&b.1));
-        let groups = by_traits.into_iter().map(|(traits, entries)| Group {
-            entries,
-            fits: fits(&traits, self.window, events, streams),
+        let mut ends = Ends::new(streams);
+        let groups = by_traits.into_iter().map(|(traits, entries)| {
+            let fits = fits(&traits, self.window, events, &mut ends);
+            Group { entries, fits, dropped: 0 }
         });
         groups.collect()
     }
@@ -277,9 +281,29 @@ fn pair_count(groups: &[Group]) -> usize {
 fn pairs(groups: &[Group]) -> Vec<Pair> {
     let all = groups.iter().flat_map(|group| {
         let entries = group.entries.iter();
-        entries.flat_map(|&entry| group.fits.iter().map(move |&fit| Pair { entry, fit }))
+        entries.flat_map(move |&entry| {
+            let fits = group.fits.iter();
+            fits.map(move |&fit| Pair { entry, fit, dropped: group.dropped })
+        })
     });
     all.collect()
+}
+
+/// Decides for all groups: for a few that hang together at once, for the crowds after the order
+/// has narrowed them down.
+fn decide_all(groups: Vec<Group>, store: &Store) -> Vec<(u32, Match)> {
+    let mut out = Vec::new();
+    let mut crowds = Vec::new();
+    for part in parts(groups) {
+        match pair_count(&part) {
+            few if few <= FEW => out.extend(decide(&pairs(&part), store)),
+            _ => crowds.extend(part),
+        }
+    }
+    let (narrowed, rest) = order::narrow(crowds, store);
+    out.extend(crowd::decide(&rest, store));
+    out.extend(parts(narrowed).iter().flat_map(|part| decide(&pairs(part), store)));
+    out
 }
 
 /// Splits groups into parts that have no stream in common.
@@ -367,15 +391,21 @@ impl Units {
     }
 }
 
+/// How far apart, in nanoseconds, two connections have to be complete for processes that share
+/// a socket to number them in this order, and two ends to come for them to be logged in this
+/// order. A number is taken at once; a line waits for what its process does first.
+const RACE_FOR_NUMBER: i64 = 1_000_000;
+const RACE_FOR_LINE: i64 = 5_000_000;
+
 /// Where an entry stands in the order of its leg.
 pub(super) fn place(pair: &Pair, store: &Store) -> Option<Place> {
     let kept = store.kept(pair.entry)?;
-    let number = match pair.fit.leg {
-        Leg::Client => kept.connection?,
-        Leg::Upstream => u64::from(kept.file) << 32 | u64::from(kept.line),
+    let (number, race) = match pair.fit.leg {
+        Leg::Client => (kept.connection?, RACE_FOR_NUMBER),
+        Leg::Upstream => (u64::from(kept.file) << 32 | u64::from(kept.line), RACE_FOR_LINE),
         Leg::Unknown => return None,
     };
-    Some(Place { number, process: kept.pid, shared: pair.fit.leg == Leg::Client })
+    Some(Place { number, process: kept.pid, race })
 }
 
 /// Pairs of a group by stream, of those streams only that fit each of its entries if `all`.
@@ -392,6 +422,11 @@ fn by_stream(group: &[usize], pairs: &[Pair], all: bool) -> Vec<Vec<usize>> {
 impl Pair {
     pub(super) fn decided(&self, by: Decision, rivals: u32) -> Match {
         let Fit { leg, mut evidence, weight, delta, about_reset, .. } = self.fit;
+        // Where the order has left but one, it was the order that told.
+        let (by, rivals) = match by {
+            Decision::Only if self.dropped > 0 => (Decision::Order, self.dropped),
+            by => (by, rivals + self.dropped),
+        };
         evidence.add(Criterion::Order, by == Decision::Order);
         let weight = u32::from(weight);
         let score = match by {

@@ -160,12 +160,12 @@ pub struct Entry<'a> {
 }
 
 /// The parts of an entry. Texts are as in the file, not escaped.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Parts<'e> {
     /// Of an error log.
-    Error(ErrorEntry<'e>),
+    Error(Box<ErrorEntry<'e>>),
     /// Of an access log.
-    Access(AccessEntry<'e>),
+    Access(Box<AccessEntry<'e>>),
 }
 
 impl Parts<'_> {
@@ -182,7 +182,7 @@ impl Entry<'_> {
     /// Its parts, if it is one of an error log.
     pub fn parts(&self) -> Option<ErrorEntry<'_>> {
         match self.any_parts()? {
-            Parts::Error(parts) => Some(parts),
+            Parts::Error(parts) => Some(*parts),
             Parts::Access(_) => None,
         }
     }
@@ -190,8 +190,11 @@ impl Entry<'_> {
     /// Its parts, whatever log it is of.
     pub fn any_parts(&self) -> Option<Parts<'_>> {
         match self.format {
-            None => error_log::parse(&self.raw).ok().map(Parts::Error),
-            Some(format) => access_log::parse(format, &self.raw, &mut false).map(Parts::Access),
+            None => error_log::parse(&self.raw).ok().map(Box::new).map(Parts::Error),
+            Some(format) => {
+                let parts = access_log::parse(format, &self.raw, &mut false);
+                parts.map(Box::new).map(Parts::Access)
+            }
         }
     }
 }

@@ -220,17 +220,17 @@ type Logged<'a> = (&'a Entry<'a>, &'a Parts<'a>, &'a Match);
 /// Puts the values that one field has in a log entry.
 type OfEntry = fn(&Logged<'_>, &mut Put<'_>);
 
-fn error<'e>(parts: &Parts<'e>) -> Option<ErrorEntry<'e>> {
+fn error<'p, 'e>(parts: &'p Parts<'e>) -> Option<&'p ErrorEntry<'e>> {
     match parts {
-        Parts::Error(parts) => Some(*parts),
+        Parts::Error(parts) => Some(parts),
         Parts::Access(_) => None,
     }
 }
 
-fn access<'e>(parts: &Parts<'e>) -> Option<AccessEntry<'e>> {
+fn access<'p, 'e>(parts: &'p Parts<'e>) -> Option<&'p AccessEntry<'e>> {
     match parts {
         Parts::Error(_) => None,
-        Parts::Access(parts) => Some(*parts),
+        Parts::Access(parts) => Some(parts),
     }
 }
 

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Pairings that do not cross, of two things that stand in one order each.
+//!
+//! Of all pairings of units and streams without crossing, the best have the most value in sum.
+//! For each possible pair, [`Chains`] holds the value of the best pairing that contains it; so
+//! it tells what all the best pairings have in common, and what is far from any of them. The
+//! cost is n log n in the number of possible pairs.
+
+/// A unit and a stream that fit, by their places in the two orders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Place of the unit.
+    pub unit: u32,
+    /// Place of the stream.
+    pub stream: u32,
+    /// What the pair is worth; more than 0.
+    pub value: i64,
+}
+
+/// Counts of pairings are kept as remainders of this prime: two that are alike are the same,
+/// for all that chance can do.
+const PRIME: u64 = (1 << 61) - 1;
+
+/// The best pairings.
+#[derive(Debug)]
+pub struct Chains {
+    /// Value of the best.
+    pub best: i64,
+    /// By link: value of the best pairing that contains it.
+    pub through: Vec<i64>,
+    /// By link: how many pairings of that value contain it.
+    ways: Vec<u64>,
+    /// How many are the best.
+    total: u64,
+}
+
+impl Chains {
+    /// The best pairings of links, which are ordered by unit.
+    pub fn new(links: &[Link]) -> Chains {
+        let width = links.iter().map(|link| link.stream as usize + 1).max().unwrap_or(0);
+        let mut forward = Maxima::new(width);
+        let before =
+            sweep(links.chunk_by(same_unit), |link| link.stream as usize, &mut forward);
+        let mut backward = Maxima::new(width);
+        let mirrored = |link: &Link| width - 1 - link.stream as usize;
+        let after = sweep(links.chunk_by(same_unit).rev(), mirrored, &mut backward);
+        let whole = forward.before(width);
+        let after = {
+            // The backward sweep took the units from the last to the first.
+            let mut sorted = Vec::with_capacity(links.len());
+            let mut end = after.len();
+            for unit in links.chunk_by(same_unit) {
+                end -= unit.len();
+                sorted.extend_from_slice(&after[end..end + unit.len()]);
+            }
+            sorted
+        };
+        let both = || before.iter().zip(&after);
+        Chains {
+            best: whole.value,
+            through: both()
+                .zip(links)
+                .map(|((before, after), link)| before.value + link.value + after.value)
+                .collect(),
+            ways: both().map(|(before, after)| multiply(before.ways, after.ways)).collect(),
+            total: whole.ways,
+        }
+    }
+
+    /// Whether one of the best pairings contains this link.
+    pub fn is_best(&self, link: usize) -> bool {
+        self.through[link] == self.best
+    }
+
+    /// Whether each of the best pairings contains one of these links, which exclude each other.
+    pub fn need(&self, links: impl Iterator<Item = usize>) -> bool {
+        let ways = links.filter(|&link| self.is_best(link)).map(|link| self.ways[link]);
+        ways.fold(0, add) == self.total
+    }
+}
+
+fn same_unit(one: &Link, other: &Link) -> bool {
+    one.unit == other.unit
+}
+
+fn add(one: u64, other: u64) -> u64 {
+    (one + other) % PRIME
+}
+
+fn multiply(one: u64, other: u64) -> u64 {
+    (u128::from(one) * u128::from(other) % u128::from(PRIME)) as u64
+}
+
+/// For each link the best pairings of what lies before it, in the order of the units.
+fn sweep<'a>(
+    units: impl Iterator<Item = &'a [Link]>,
+    place: impl Fn(&Link) -> usize,
+    maxima: &mut Maxima,
+) -> Vec<Best> {
+    let mut out: Vec<Best> = Vec::new();
+    for unit in units {
+        let start = out.len();
+        out.extend(unit.iter().map(|link| maxima.before(place(link))));
+        for (link, before) in unit.iter().zip(&out[start..]) {
+            maxima.add(place(link), Best { value: before.value + link.value, ..*before });
+        }
+    }
+    out
+}
+
+/// A value and the number of pairings that reach it.
+#[derive(Clone, Copy, Debug)]
+struct Best {
+    value: i64,
+    ways: u64,
+}
+
+impl Best {
+    const NOTHING: Best = Best { value: 0, ways: 0 };
+
+    fn or(self, other: Best) -> Best {
+        match self.value.cmp(&other.value) {
+            std::cmp::Ordering::Less => other,
+            std::cmp::Ordering::Greater => self,
+            std::cmp::Ordering::Equal => Best { ways: add(self.ways, other.ways), ..self },
+        }
+    }
+}
+
+/// The best of all places before a place, in a tree (Fenwick's).
+struct Maxima(Vec<Best>);
+
+impl Maxima {
+    fn new(width: usize) -> Maxima {
+        Maxima(vec![Best::NOTHING; width + 1])
+    }
+
+    fn before(&self, place: usize) -> Best {
+        // The empty pairing.
+        let mut best = Best { value: 0, ways: 1 };
+        let mut at = place;
+        while at > 0 {
+            best = best.or(self.0[at]);
+            at &= at - 1;
+        }
+        best
+    }
+
+    fn add(&mut self, place: usize, best: Best) {
+        let mut at = place + 1;
+        while at < self.0.len() {
+            self.0[at] = self.0[at].or(best);
+            at += at & at.wrapping_neg();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chains(links: &[(u32, u32)]) -> Chains {
+        let link = |&(unit, stream): &(u32, u32)| Link { unit, stream, value: 1 };
+        Chains::new(&links.iter().map(link).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn equals_in_order_have_one_best_pairing() {
+        let chains = chains(&[(0, 0), (0, 1), (1, 0), (1, 1)]);
+        assert_eq!(chains.best, 2);
+        assert_eq!(chains.through, [2, 1, 1, 2]);
+        assert!(chains.need([0, 1].into_iter()) && chains.need([2, 3].into_iter()));
+    }
+
+    #[test]
+    fn a_unit_that_some_best_pairing_leaves_alone_is_not_needed() {
+        let chains = chains(&[(0, 0), (1, 0)]);
+        assert_eq!((chains.best, chains.total), (1, 2));
+        assert!(chains.is_best(0) && chains.is_best(1));
+        assert!(!chains.need([0].into_iter()));
+    }
+
+    #[test]
+    fn the_nothing_of_a_fresh_tree_is_no_pairing() {
+        let empty = Maxima::new(4);
+        assert_eq!(empty.before(4).ways, 1);
+    }
+}

@@ -1,0 +1,337 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! What the order of the log leaves of the streams that each entry fits.
+//!
+//! In a storm an entry fits hundreds of streams: they have one client, one URI, and ended in
+//! one second. Two orders tell most of them apart:
+//!
+//! - connection numbers grow in the order in which connections were accepted;
+//! - one process writes its lines in the order in which connections ended.
+//!
+//! Neither is strict. Processes race for a number, a blocked process notices an end late, and
+//! not every end is logged. So a stream is dropped only if every pairing of entries and streams
+//! with this pair in it leaves more entries alone than races explain ([`SPARE`]).
+
+use std::collections::BTreeMap;
+
+use crate::correlate::agreement::Phases;
+use crate::correlate::chain::{Chains, Link};
+use crate::correlate::fit::Fit;
+use crate::correlate::matcher::Group;
+use crate::correlate::store::{Kept, Store, Traits};
+use crate::limits;
+use crate::nginx::message::{Leg, Shows};
+use crate::tcp::phase::Phase;
+use crate::time::CaptureTime;
+
+/// Entries of a series that a pairing may leave alone beyond those that the best one does.
+const SPARE: i64 = 2;
+
+/// Nanoseconds by which streams may stand out of the order of the entries before and behind.
+const SLACK: i64 = 10_000_000;
+
+/// Times that each order is asked again, with what the others have left.
+const ROUNDS: usize = 6;
+
+/// An order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Order {
+    /// Of connection numbers, and of when connections were accepted.
+    Numbers,
+    /// Of the lines of one file that one process wrote, and of when connections ended.
+    Lines { file: u32, process: u32 },
+}
+
+impl Order {
+    /// Place of an entry; `None` if it has none.
+    fn place(self, kept: &Kept) -> Option<u64> {
+        match self {
+            Order::Numbers => kept.connection.filter(|_| kept.traits.leg == Leg::Client),
+            // What no packet brought about is not written when a packet comes, and what came
+            // before nginx had taken the connection only when it has.
+            Order::Lines { .. } => {
+                let Traits { shows, phases, .. } = kept.traits;
+                let prompt =
+                    shows != Shows::NoAnswer && phases != Phases::of(&[Phase::BeforeRequest]);
+                Some(u64::from(kept.line)).filter(|_| prompt)
+            }
+        }
+    }
+
+    /// Place of a stream.
+    fn moment(self, fit: &Fit) -> Option<CaptureTime> {
+        match self {
+            Order::Numbers => fit.moment,
+            Order::Lines { .. } => Some(fit.time),
+        }
+    }
+}
+
+/// An entry, and what is left of the streams that it fits.
+struct Item<'a> {
+    entry: u32,
+    /// All that it fits, by time.
+    fits: &'a [Fit],
+    left: Left,
+}
+
+/// What is left of the streams that an entry fits.
+enum Left {
+    /// Those between these bounds, too many to be weighed one by one.
+    Between { ended: Span, accepted: Span },
+    /// These, by their index in the entry's fits.
+    These(Vec<u32>),
+}
+
+/// Two instants and what lies between them.
+#[derive(Clone, Copy)]
+struct Span(CaptureTime, CaptureTime);
+
+impl Span {
+    const ALWAYS: Span = Span(CaptureTime(i64::MIN), CaptureTime(i64::MAX));
+
+    fn holds(self, time: CaptureTime) -> bool {
+        self.0 <= time && time <= self.1
+    }
+
+    fn narrow(&mut self, other: Span) {
+        *self = Span(self.0.max(other.0), self.1.min(other.1));
+    }
+}
+
+impl Item<'_> {
+    /// What lies between the bounds of when it ended.
+    fn between(&self, ended: Span) -> std::ops::Range<u32> {
+        let start = self.fits.partition_point(|fit| fit.time < ended.0);
+        let rest = &self.fits[start..];
+        let end = start + rest.partition_point(|fit| fit.time <= ended.1);
+        start as u32..end as u32
+    }
+
+    /// The streams that are left.
+    fn candidates(&self) -> Vec<u32> {
+        match &self.left {
+            Left::These(these) => these.clone(),
+            Left::Between { ended, accepted } => {
+                let fits = |&at: &u32| {
+                    let moment = self.fits[at as usize].moment;
+                    moment.is_none_or(|moment| accepted.holds(moment))
+                };
+                self.between(*ended).filter(fits).collect()
+            }
+        }
+    }
+
+    /// How many are left, or more where they are too many to be counted.
+    fn count(&self) -> usize {
+        match &self.left {
+            Left::These(these) => these.len(),
+            Left::Between { ended, .. } => match self.between(*ended).len() {
+                many if many > limits::COUNTED => many,
+                _ => self.candidates().len(),
+            },
+        }
+    }
+}
+
+/// Splits groups into entries, each with the streams that the order leaves it, and the groups
+/// of those entries for which these are too many.
+pub(super) fn narrow(groups: Vec<Group>, store: &Store) -> (Vec<Group>, Vec<Group>) {
+    let mut items: Vec<Item<'_>> = Vec::new();
+    for group in &groups {
+        let left = || Left::Between { ended: Span::ALWAYS, accepted: Span::ALWAYS };
+        let entries = group.entries.iter();
+        items.extend(entries.map(|&entry| Item { entry, fits: &group.fits, left: left() }));
+    }
+    let mut series: BTreeMap<Order, Vec<(u64, u32)>> = BTreeMap::new();
+    for (index, item) in (0u32..).zip(&items) {
+        let Some(kept) = store.kept(item.entry) else { continue };
+        for order in [Order::Numbers, Order::Lines { file: kept.file, process: kept.pid }] {
+            if let Some(place) = order.place(&kept) {
+                series.entry(order).or_default().push((place, index));
+            }
+        }
+    }
+    series.values_mut().for_each(|series| series.sort_unstable());
+    for _ in 0..ROUNDS {
+        let mut told = false;
+        for (order, series) in &series {
+            told |= ask(*order, series, &mut items);
+        }
+        if !told {
+            break;
+        }
+    }
+    // What still fits a crowd belongs with the others that do.
+    let few = (0..items.len() as u32)
+        .filter(|&index| items[index as usize].count() <= limits::COUNTED)
+        .map(|index| (0, index));
+    let few: Vec<(u64, u32)> = few.collect();
+    let mut narrowed = Vec::new();
+    let mut weighed = vec![false; items.len()];
+    for (_, index) in rarest(&few, &items, limits::PAIRS) {
+        let item = &items[index as usize];
+        let fits: Vec<Fit> =
+            item.candidates().into_iter().map(|at| item.fits[at as usize]).collect();
+        let dropped = (item.fits.len() - fits.len()) as u32;
+        weighed[index as usize] = true;
+        narrowed.push(Group { entries: vec![item.entry], fits, dropped });
+    }
+    let mut rest: BTreeMap<*const Fit, Group> = BTreeMap::new();
+    for (item, _) in items.iter().zip(weighed).filter(|(_, weighed)| !weighed) {
+        let group = rest.entry(item.fits.as_ptr()).or_insert_with(|| Group {
+            entries: Vec::new(),
+            fits: item.fits.to_vec(),
+            dropped: 0,
+        });
+        group.entries.push(item.entry);
+    }
+    (narrowed, rest.into_values().collect())
+}
+
+/// Drops what an order does not leave; whether that is anything.
+fn ask(order: Order, series: &[(u64, u32)], items: &mut [Item<'_>]) -> bool {
+    let budget = (series.len() * limits::LINKS).clamp(limits::NEIGHBOURS, limits::PAIRS);
+    let chosen: Vec<(u64, u32, Vec<u32>)> = rarest(series, items, budget)
+        .into_iter()
+        .map(|(place, index)| (place, index, items[index as usize].candidates()))
+        .collect();
+    let mut moments: Vec<(CaptureTime, u32)> = Vec::new();
+    for (_, index, these) in &chosen {
+        let fits = items[*index as usize].fits;
+        let of =
+            |&at: &u32| Some((order.moment(&fits[at as usize])?, fits[at as usize].stream));
+        moments.extend(these.iter().filter_map(of));
+    }
+    moments.sort_unstable();
+    moments.dedup();
+    let mut links = Vec::new();
+    let mut last = None;
+    let mut unit = 0;
+    for (place, index, these) in &chosen {
+        unit += u32::from(last.is_some_and(|last| last != *place));
+        last = Some(*place);
+        let fits = items[*index as usize].fits;
+        for &at in these {
+            let fit = &fits[at as usize];
+            // One that has no place in the order fits anywhere, and tells nothing.
+            let stream = order
+                .moment(fit)
+                .and_then(|moment| moments.binary_search(&(moment, fit.stream)).ok());
+            links.extend(stream.map(|stream| Link { unit, stream: stream as u32, value: 1 }));
+        }
+    }
+    let chains = Chains::new(&links);
+    let mut through = chains.through.iter();
+    let mut told = false;
+    // What each place leaves to its neighbours.
+    let mut spans: Vec<(u64, Span)> = Vec::new();
+    for (place, index, these) in chosen {
+        let item = &mut items[index as usize];
+        let fits = item.fits;
+        let mut span: Option<Span> = None;
+        let mut left = these;
+        let before = left.len();
+        left.retain(|&at| {
+            let Some(moment) = order.moment(&fits[at as usize]) else { return true };
+            let stays = through.next().is_some_and(|value| value + SPARE >= chains.best);
+            if stays {
+                let Span(from, to) = span.unwrap_or(Span(moment, moment));
+                span = Some(Span(from.min(moment), to.max(moment)));
+            }
+            stays
+        });
+        spans.extend(span.map(|span| (place, span)));
+        told |= left.len() < before;
+        item.left = Left::These(left);
+    }
+    bound(order, series, &spans, items);
+    told
+}
+
+/// The entries that fit the fewest streams, as many as the budget of pairs allows, in their
+/// order.
+fn rarest(series: &[(u64, u32)], items: &[Item<'_>], mut budget: usize) -> Vec<(u64, u32)> {
+    let count = |&place: &(u64, u32)| (items[place.1 as usize].count(), place);
+    let mut counted: Vec<(usize, (u64, u32))> = series.iter().map(count).collect();
+    counted.retain(|&(count, _)| count > 0);
+    counted.sort_unstable();
+    let affordable = counted.into_iter().take_while(|&(count, _)| {
+        let fits = count <= budget;
+        budget = budget.saturating_sub(count);
+        fits
+    });
+    let mut found: Vec<(u64, u32)> = affordable.map(|(_, place)| place).collect();
+    found.sort_unstable();
+    found
+}
+
+/// Bounds the entries that were too many to be weighed by those before and behind them.
+fn bound(order: Order, series: &[(u64, u32)], spans: &[(u64, Span)], items: &mut [Item<'_>]) {
+    let mut limit = |at: usize, bound: Span| {
+        let item = &mut items[series[at].1 as usize];
+        if let Left::Between { ended, accepted } = &mut item.left {
+            match order {
+                Order::Numbers => accepted.narrow(bound),
+                Order::Lines { .. } => ended.narrow(bound),
+            }
+        }
+    };
+    let (mut from, mut known) = (Span::ALWAYS.0, spans.iter().peekable());
+    for (at, (place, _)) in series.iter().enumerate() {
+        while let Some((_, span)) = known.next_if(|known| known.0 < *place) {
+            from = from.max(span.0.plus(-SLACK));
+        }
+        limit(at, Span(from, Span::ALWAYS.1));
+    }
+    let (mut to, mut known) = (Span::ALWAYS.1, spans.iter().rev().peekable());
+    for (at, (place, _)) in series.iter().enumerate().rev() {
+        while let Some((_, span)) = known.next_if(|known| known.0 > *place) {
+            to = to.min(span.1.plus(SLACK));
+        }
+        limit(at, Span(Span::ALWAYS.0, to));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::correlate::evidence::Evidence;
+    use crate::time::SECOND;
+
+    /// A client's stream that was accepted, and ended, so many seconds after the first.
+    fn fit(stream: u32) -> Fit {
+        let time = CaptureTime(i64::from(stream) * SECOND);
+        Fit {
+            stream,
+            leg: Leg::Client,
+            evidence: Evidence::default(),
+            weight: 50,
+            delta: 0,
+            about_reset: true,
+            moment: Some(time),
+            time,
+        }
+    }
+
+    /// What the order leaves of `streams` for the entry in the middle of ones that fit one
+    /// stream each.
+    fn left_in_the_middle(streams: &[u32]) -> Vec<u32> {
+        let single: Vec<Vec<Fit>> = (0..9).map(|stream| vec![fit(stream)]).collect();
+        let many: Vec<Fit> = streams.iter().map(|&stream| fit(stream)).collect();
+        let item = |fits| Item {
+            entry: 0,
+            fits,
+            left: Left::Between { ended: Span::ALWAYS, accepted: Span::ALWAYS },
+        };
+        let mut items: Vec<Item<'_>> = single.iter().map(|fits| item(fits)).collect();
+        items[4] = item(&many);
+        let series: Vec<(u64, u32)> = (0..9).map(|index| (u64::from(index), index)).collect();
+        ask(Order::Numbers, &series, &mut items);
+        items[4].candidates().iter().map(|&at| many[at as usize].stream).collect()
+    }
+
+    #[test]
+    fn a_stream_far_out_of_order_is_dropped_and_a_near_one_stays() {
+        assert_eq!(left_in_the_middle(&[0, 3, 4, 5, 8]), [3, 4, 5]);
+    }
+}

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The truth about a storm: which stream each line of the error log is about, and whether
+somebody who has only packets and that log could know.
+
+An entry is **decidable** if of all streams only its own agrees with these facts:
+- leg, who ended it, FIN or RST, and of an upstream its address;
+- the request of the last exchange, or that there was none;
+- the second of the entry, give or take `SLACK`;
+- order: of a client's connection, that its handshake was complete between those of the entries
+  with the next lower and the next higher `*N`; of an upstream's, that it ended between those of
+  the lines before and behind. Two that lie within `RACE` of each other are not told apart.
+The neighbours' streams are taken from the truth, so no answer of rstdiag's has a part in it.
+"""
+
+from __future__ import annotations
+
+import calendar
+import re
+import struct
+import time
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Dict, Iterator, List, Optional, Set, Tuple
+
+Address = Tuple[str, int]
+SLACK, RACE = 0.02, 0.001
+
+_FIN, _SYN, _RST, _ACK = 0x01, 0x02, 0x04, 0x10
+_REQUEST = re.compile(rb"(?:GET|POST) \S+")
+_LAB = re.compile(rb"\r\nX-Lab: (\d+)\r\n")
+_ACCEPT = re.compile(rb"\*(\d+) accept: [0-9.]+:(\d+) fd:")
+_LINE = re.compile(
+    r"(?P<time>\S+ \S+) \[(?P<level>\w+)\] (?P<pid>\d+)#\d+: \*(?P<number>\d+) "
+    r"(?P<message>.*?)(?:, client: |$)")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What rstdiag gets."""
+
+    capture: Path
+    error_log: Path
+
+
+@dataclass
+class Stream:
+    """A connection as it stands in the capture."""
+
+    number: int
+    client: Address
+    server: Address
+    opened: float
+    shaken: bool = False
+    request: Optional[str] = None
+    # Numbers of the clients' connections that asked on it, the last one last.
+    asked_by: List[int] = field(default_factory=list)
+    # When each side ("client", "server") sent its FIN or the first RST of all.
+    ends: Dict[Tuple[str, str], float] = field(default_factory=dict)
+
+
+@dataclass
+class Entry:
+    """A line of the error log about an end."""
+
+    line: int
+    second: int
+    pid: int
+    number: int
+    leg: str
+    kind: Tuple[str, str]
+    request: Optional[str]
+    upstream: Optional[Address]
+    stream: Optional[Stream] = None
+
+
+def _packets(capture: Path) -> Iterator[Tuple[float, Address, Address, int, int, bytes]]:
+    """Time, source, target, sequence number, flags and payload of each TCP packet."""
+    data = capture.read_bytes()
+    at = 24
+    while at + 16 <= len(data):
+        seconds, micros, size, _ = struct.unpack_from("<IIII", data, at)
+        frame = data[at + 16:at + 16 + size]
+        at += 16 + size
+        if frame[12:14] != b"\x08\x00" or frame[23] != 6:
+            continue
+        ip = 14 + (frame[14] & 15) * 4
+        end = 14 + int.from_bytes(frame[16:18], "big")
+        sport, dport, seq = struct.unpack_from(">HHI", frame, ip)
+        payload = frame[ip + (frame[ip + 12] >> 4) * 4:end]
+        source = (".".join(map(str, frame[26:30])), sport)
+        target = (".".join(map(str, frame[30:34])), dport)
+        yield seconds + micros / 1e6, source, target, seq, frame[ip + 13], payload
+
+
+def read_streams(capture: Path) -> List[Stream]:
+    """The streams of a capture, numbered as Wireshark does."""
+    streams: List[Stream] = []
+    known: Dict[Tuple[Address, Address], Tuple[Stream, int]] = {}
+    for when, source, target, seq, flags, payload in _packets(capture):
+        key = (min(source, target), max(source, target))
+        found = known.get(key)
+        if flags & _SYN and not flags & _ACK and (found is None or found[1] != seq):
+            found = known[key] = (Stream(len(streams), source, target, when), seq)
+            streams.append(found[0])
+        if found is None:
+            raise RuntimeError(f"{source} to {target}: not from the SYN on")
+        stream = found[0]
+        side = "client" if source == stream.client else "server"
+        if side == "client" and not stream.shaken and not flags & (_SYN | _RST):
+            stream.shaken, stream.opened = True, when
+        if flags & _RST and not any(kind == "reset" for kind, _ in stream.ends):
+            stream.ends["reset", side] = when
+        if flags & _FIN:
+            stream.ends.setdefault(("fin", side), when)
+        if side == "client" and payload:
+            request = _REQUEST.match(payload)
+            stream.request = request[0].decode() if request else stream.request
+            stream.asked_by += [int(number) for number in _LAB.findall(payload)]
+    return streams
+
+
+def read_entries(log: bytes) -> List[Entry]:
+    """The lines of an error log. Errors of clients' connections are logged at info, those of
+    nginx's own at error."""
+    entries = []
+    for number, line in enumerate(log.decode().split("\n")[:-1], 1):
+        found = _LINE.match(line)
+        if not found:
+            raise RuntimeError(f"error.log:{number}: {line}")
+        leg = "upstream" if found["level"] == "error" else "client"
+        peer = "server" if leg == "upstream" else "client"
+        reset = re.search(r"\((?:104|32|111): ", found["message"])
+        request = re.search(r', request: "(\S+ \S+)', line)
+        upstream = re.search(r', upstream: "http://([0-9.]+):(\d+)', line)
+        entries.append(Entry(
+            number, calendar.timegm(time.strptime(found["time"], "%Y/%m/%d %H:%M:%S")),
+            int(found["pid"]), int(found["number"]), leg, ("reset" if reset else "fin", peer),
+            request[1] if request else None,
+            (upstream[1], int(upstream[2])) if upstream else None))
+    return entries
+
+
+def _attach(entries: List[Entry], streams: List[Stream], debug: bytes,
+            binds: Dict[int, int]) -> Dict[int, Stream]:
+    """Gives each entry its stream; returns the clients' streams by their numbers."""
+    by_port: Dict[int, List[Stream]] = defaultdict(list)
+    for stream in streams:
+        by_port[stream.client[1]].append(stream)
+    clients: Dict[int, Stream] = {}
+    for number, port in sorted((int(n), int(p)) for n, p in _ACCEPT.findall(debug)):
+        # A port that came several times was accepted in the order of its connections.
+        mine = [s for s in by_port[port] if s.server[1] == 80 and s.shaken]
+        clients[number] = mine[sum(1 for s in clients.values() if s.client[1] == port)
+                               if len(mine) > 1 else 0]
+    taken = set()
+    asked: Dict[Tuple[int, Address], List[Stream]] = defaultdict(list)
+    for stream in sorted(streams, key=lambda s: s.ends.get(("reset", "server"), s.opened)):
+        if stream.asked_by:
+            asked[stream.asked_by[-1], stream.server].append(stream)
+    for entry in entries:
+        if entry.leg == "client":
+            entry.stream = clients[entry.number]
+            continue
+        assert entry.upstream
+        bind = binds.get(clients[entry.number].client[1])
+        tried = asked[entry.number, entry.upstream] or [
+            s for s in by_port.get(bind or 0, ()) if s.server == entry.upstream]
+        ended = [s for s in tried if entry.kind in s.ends and s.number not in taken]
+        if ended:
+            entry.stream = ended[0]
+            taken.add(ended[0].number)
+    return clients
+
+
+def _decide(entries: List[Entry], streams: List[Stream]) -> Dict[int, int]:
+    """Streams besides its own that an entry could be about, by its line."""
+    def place(leg: str, kind: Tuple[str, str], stream: Stream) -> float:
+        return stream.opened if leg == "client" else stream.ends[kind]
+
+    index: Dict[object, List[Tuple[float, float, int]]] = defaultdict(list)
+    for stream in streams:
+        leg = "client" if stream.server[1] == 80 else "upstream"
+        for kind, when in stream.ends.items():
+            server = stream.server if leg == "upstream" else None
+            row = (place(leg, kind, stream), when, stream.number)
+            for request in {stream.request, "any" if stream.request else None}:
+                index[leg, kind, server, request].append(row)
+    for rows in index.values():
+        rows.sort()
+    places: Dict[str, List[Tuple[int, float]]] = {"client": [], "upstream": []}
+    logged: Dict[Tuple[str, Tuple[str, str]], Set[int]] = defaultdict(set)
+    known = [e for e in entries if e.stream and e.kind in e.stream.ends]
+    for entry in known:
+        assert entry.stream
+        rank = entry.number if entry.leg == "client" else entry.line
+        places[entry.leg].append((rank, place(entry.leg, entry.kind, entry.stream)))
+        logged[entry.leg, entry.kind].add(entry.stream.number)
+    for series in places.values():
+        series.sort()
+    rivals: Dict[int, int] = {}
+    for entry in known:
+        assert entry.stream
+        series = places[entry.leg]
+        rank = entry.number if entry.leg == "client" else entry.line
+        before, behind = bisect_left(series, (rank,)), bisect_left(series, (rank + 1,))
+        low = series[before - 1][1] if before else 0.0
+        high = series[behind][1] if behind < len(series) else float("inf")
+        own = place(entry.leg, entry.kind, entry.stream)
+        idle = entry.request is None and entry.stream.request is not None
+        server = entry.upstream if entry.leg == "upstream" else None
+        rows = index[entry.leg, entry.kind, server, "any" if idle else entry.request]
+        start = bisect_left(rows, (min(low, own) - RACE,))
+        stop = bisect_right(rows, (max(high, own) + RACE, float("inf"), 0))
+        rivals[entry.line] = sum(
+            1 for at, when, number in rows[start:stop]
+            if number != entry.stream.number
+            and entry.second - SLACK <= when <= entry.second + 1 + SLACK
+            and (abs(at - own) < RACE or number not in logged[entry.leg, entry.kind]))
+    return rivals
+
+
+def tell(recording: Recording, debug: bytes, stories: Dict[int, str],
+         binds: Dict[int, int]) -> Dict[str, object]:
+    """The truth, as JSON holds it."""
+    streams = read_streams(recording.capture)
+    entries = read_entries(recording.error_log.read_bytes())
+    clients = _attach(entries, streams, debug, binds)
+    rivals = _decide(entries, streams)
+    resets = sorted(when for stream in streams for (kind, _), when in stream.ends.items()
+                    if kind == "reset")
+    story = {number: stories.get(stream.client[1], "normal")
+             for number, stream in clients.items()}
+    return {
+        "resets_per_second": len(resets) / (resets[-1] - resets[0]),
+        "streams": [{"client": "%s:%d" % s.client, "server": "%s:%d" % s.server}
+                    for s in streams],
+        "entries": [{"line": e.line, "leg": e.leg, "story": story[e.number],
+                     "stream": e.stream.number if e.stream else None,
+                     "rivals": rivals.get(e.line)} for e in entries],
+    }

@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! A storm of resets through a real nginx with several workers, on both legs: how many entries
+//! find their stream, and whether any finds another one's.
+//!
+//! `make test` records a modest one, `make storm` a great one: `RSTDIAG_STORM` is the number of
+//! connections, or the directory of a recording that is to be judged once more.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use chrono::{NaiveDateTime, TimeDelta};
+use rstdiag::session::{Session, When};
+use serde::Deserialize;
+
+mod support;
+
+/// Connections of the storm that every run of the tests makes.
+const MODEST: u32 = 3000;
+
+/// Score from which on an entry is said to be about a stream, not only perhaps.
+const CERTAIN: u8 = 60;
+
+/// `truth.json`; see `tests/lab/README.md`.
+#[derive(Deserialize)]
+struct Truth {
+    resets_per_second: f64,
+    streams: Vec<Ends>,
+    entries: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+struct Ends {
+    client: String,
+    server: String,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    line: u64,
+    leg: String,
+    story: String,
+    stream: Option<u32>,
+    /// Streams besides its own that it could be about for all that packets and log tell.
+    rivals: Option<u32>,
+}
+
+/// What is said of an entry: on which streams, and whether it is said to be about one.
+#[derive(Default)]
+struct Said {
+    certain: Vec<u32>,
+    perhaps: Vec<u32>,
+    /// The fewest rivals that it is shown with.
+    rivals: Option<u32>,
+}
+
+/// Entries of one kind.
+#[derive(Default)]
+struct Tally {
+    entries: u32,
+    claimed: u32,
+    right: u32,
+    decidable: u32,
+    found: u32,
+}
+
+impl Tally {
+    fn precision(&self) -> f64 {
+        f64::from(self.right) / f64::from(self.claimed.max(1))
+    }
+
+    fn recall(&self) -> f64 {
+        f64::from(self.found) / f64::from(self.decidable.max(1))
+    }
+
+    fn add(&mut self, entry: &Entry, said: &Said) {
+        self.entries += 1;
+        let right = entry.stream.is_some_and(|stream| said.certain == [stream]);
+        self.claimed += u32::from(!said.certain.is_empty());
+        self.right += u32::from(right);
+        if entry.rivals == Some(0) {
+            self.decidable += 1;
+            self.found += u32::from(right);
+        }
+    }
+}
+
+fn record(dir: &Path, connections: u32) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab/storm.py");
+    let mut command = Command::new("python3");
+    command.arg(script).arg(dir).arg("--connections").arg(connections.to_string());
+    let out = command.output().expect("python3");
+    assert!(out.status.success(), "storm.py: {}", String::from_utf8_lossy(&out.stderr));
+}
+
+fn session(log: &Path, capture: &Path, zone: &str) -> Session {
+    let mut session = Session::new();
+    session.set_time_zone(zone).unwrap();
+    support::read_log(&mut session, log);
+    support::replay(&mut session, capture);
+    session
+}
+
+/// The same log, as a host in UTC+8 would have written it.
+fn in_another_zone(log: &Path) -> PathBuf {
+    const FORMAT: &str = "%Y/%m/%d %H:%M:%S";
+    const STAMP: usize = "2026/01/01 00:00:00".len();
+    let bytes = std::fs::read(log).unwrap();
+    let mut out = Vec::new();
+    for line in bytes.split_inclusive(|&byte| byte == b'\n') {
+        let (stamp, rest) = line.split_at(STAMP);
+        let time = NaiveDateTime::parse_from_str(std::str::from_utf8(stamp).unwrap(), FORMAT);
+        let time = time.unwrap() + TimeDelta::hours(8);
+        out.extend_from_slice(time.format(FORMAT).to_string().as_bytes());
+        out.extend_from_slice(rest);
+    }
+    let path = log.with_file_name("shifted.log");
+    std::fs::write(&path, out).unwrap();
+    path
+}
+
+/// The same capture, as a host would have taken it whose clock is 1.7 s behind nginx's.
+fn with_another_clock(capture: &Path) -> PathBuf {
+    let path = capture.with_file_name("shifted.pcap");
+    let mut command = Command::new("editcap");
+    command.args(["-F", "pcap", "-t", "-1.7"]).arg(capture).arg(&path);
+    assert!(command.status().expect("editcap").success());
+    path
+}
+
+/// What is said of each line.
+fn said(session: &mut Session, truth: &Truth) -> BTreeMap<u64, Said> {
+    let mut all: BTreeMap<u64, Said> = BTreeMap::new();
+    for (number, ends) in (0u32..).zip(&truth.streams) {
+        let verdict = session.verdict_of(number, When::Final).expect("a stream");
+        assert_eq!(verdict.client().to_string(), ends.client, "stream {number}");
+        assert_eq!(verdict.server().to_string(), ends.server, "stream {number}");
+        for (entry, matched) in verdict.entries() {
+            let said = all.entry(entry.line).or_default();
+            match matched.score {
+                CERTAIN.. => said.certain.push(number),
+                _ => said.perhaps.push(number),
+            }
+            let rivals = said.rivals.unwrap_or(u32::MAX).min(matched.rivals);
+            said.rivals = Some(rivals);
+        }
+    }
+    all
+}
+
+/// The directory of a recording; `None` where that needs root and there is none, which a CI run
+/// does not forgive.
+fn storm() -> Option<PathBuf> {
+    let wanted = std::env::var("RSTDIAG_STORM").unwrap_or_default();
+    let connections = match wanted.parse::<u32>() {
+        Err(_) if !wanted.is_empty() => return Some(PathBuf::from(wanted)),
+        number => number.unwrap_or(MODEST),
+    };
+    // SAFETY: takes nothing, changes nothing, cannot fail.
+    if unsafe { libc::geteuid() } != 0 {
+        eprintln!("SKIPPED: the lab makes network namespaces, which takes root");
+        assert!(std::env::var_os("CI").is_none(), "CI has to run the lab");
+        return None;
+    }
+    let dir = std::env::temp_dir().join(format!("rstdiag-storm-{}", std::process::id()));
+    record(&dir, connections);
+    Some(dir)
+}
+
+/// Prints the figures, and complains if they are not good enough.
+fn judge(name: &str, session: &mut Session, truth: &Truth) {
+    let start = Instant::now();
+    let said = said(session, truth);
+    println!(
+        "{name}: matched in {:.2} s; {}",
+        start.elapsed().as_secs_f64(),
+        session.clock().words()
+    );
+    let mut tallies: BTreeMap<(&str, &str), Tally> = BTreeMap::new();
+    let nothing = Said::default();
+    let mut hidden = 0;
+    for entry in &truth.entries {
+        let said = said.get(&entry.line).unwrap_or(&nothing);
+        for key in [(&*entry.leg, &*entry.story), (&*entry.leg, "all"), ("both", "all")] {
+            tallies.entry(key).or_default().add(entry, said);
+        }
+        if said.certain.is_empty() && said.rivals.unwrap_or(0) == 0 && entry.stream.is_some() {
+            hidden += 1;
+        }
+    }
+    println!("leg      story                entries  claimed precision  decidable recall");
+    for ((leg, story), tally) in &tallies {
+        println!(
+            "{leg:8} {story:20} {:7} {:8} {:9.4} {:10} {:6.4}",
+            tally.entries,
+            tally.claimed,
+            tally.precision(),
+            tally.decidable,
+            tally.recall()
+        );
+    }
+    let all = &tallies[&("both", "all")];
+    assert!(all.precision() >= 0.995 && all.recall() >= 0.9, "{name}: see above");
+    assert_eq!(hidden, 0, "{name}: entries that are not decided show their rivals");
+}
+
+#[test]
+fn entries_of_a_storm_find_their_streams() {
+    let Some(dir) = storm() else { return };
+    let truth = std::fs::read(dir.join("truth.json")).unwrap();
+    let truth: Truth = serde_json::from_slice(&truth).unwrap();
+    assert!(truth.resets_per_second >= 500.0, "{} resets a second", truth.resets_per_second);
+    let (log, capture) = (dir.join("error.log"), dir.join("storm.pcap"));
+    judge("as it is", &mut session(&log, &capture, "UTC"), &truth);
+    let (log, capture) = (in_another_zone(&log), with_another_clock(&capture));
+    judge("8 h and 1.7 s off", &mut session(&log, &capture, "auto"), &truth);
+}
