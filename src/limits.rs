@@ -109,7 +109,7 @@ pub const CLOCK_PAIRS: usize = 20_000_000;
 
 /// Pairs of entries and streams near one end that are weighed while the capture is still being
 /// read. Where more happens at once, the answer waits until all of it has been read.
-pub const NEIGHBOURS: usize = 4096;
+pub const NEIGHBOURS: usize = 1024;
 
 /// Pairs of entries and streams of crowds that are weighed one by one, some 200 bytes each. What
 /// goes beyond that is weighed as groups.

@@ -111,38 +111,50 @@ impl<'a> Ends<'a> {
     }
 }
 
-/// Every stream that an entry with these traits fits, each once, by when it ended.
-pub fn fits(traits: &Traits, window: i64, events: &Events, ends: &mut Ends<'_>) -> Vec<Fit> {
-    let mut out = Vec::new();
-    let Some(written) = traits.instant else { return out };
-    let to = written.plus(SECOND + window);
-    for &leg in legs(traits.leg) {
-        for &kind in kinds(leg, traits) {
+/// Every end that an entry with these traits can be about, by kind and time.
+pub fn candidates<'a>(
+    traits: &'a Traits,
+    window: i64,
+    events: &'a Events,
+) -> impl Iterator<Item = (Leg, Kind, Event)> + 'a {
+    traits.instant.into_iter().flat_map(move |written| {
+        let kinds = legs(traits.leg)
+            .iter()
+            .flat_map(|&leg| kinds(leg, traits).iter().map(move |&kind| (leg, kind)));
+        kinds.flat_map(move |(leg, kind)| {
             let before = match kind {
                 Kind::Silence => limits::SILENCE * SECOND,
                 _ => window,
             };
+            let (from, to) = (written.plus(-before), written.plus(SECOND + window));
             let port = traits.port.filter(|_| leg == Leg::Client);
-            let request = traits.request_on(leg);
-            for event in events.find(kind, request, port, written.plus(-before), to) {
-                let Some(end) = ends.find(kind, event) else { continue };
-                let found = weigh(traits, leg, &end);
-                out.extend(found.map(|(evidence, weight)| Fit {
-                    stream: event.stream,
-                    leg,
-                    evidence,
-                    weight,
-                    delta: written.since(event.time),
-                    about_reset: matches!(kind, Kind::Reset(_)),
-                    moment: match leg {
-                        Leg::Client => end.accepted_at,
-                        Leg::Upstream | Leg::Unknown => Some(event.time),
-                    },
-                    time: event.time,
-                }));
-            }
-        }
-    }
+            let found = events.find(kind, traits.request_on(leg), port, from, to);
+            found.map(move |event| (leg, kind, event))
+        })
+    })
+}
+
+/// Every stream that an entry with these traits fits, each once, by when it ended.
+pub fn fits(traits: &Traits, window: i64, events: &Events, ends: &mut Ends<'_>) -> Vec<Fit> {
+    let Some(written) = traits.instant else { return Vec::new() };
+    let fits = candidates(traits, window, events).filter_map(|(leg, kind, event)| {
+        let end = ends.find(kind, event)?;
+        let (evidence, weight) = weigh(traits, leg, &end)?;
+        Some(Fit {
+            stream: event.stream,
+            leg,
+            evidence,
+            weight,
+            delta: written.since(event.time),
+            about_reset: matches!(kind, Kind::Reset(_)),
+            moment: match leg {
+                Leg::Client => end.accepted_at,
+                Leg::Upstream | Leg::Unknown => Some(event.time),
+            },
+            time: event.time,
+        })
+    });
+    let mut out: Vec<Fit> = fits.collect();
     // A stream can fit by its FIN and by its RST; the better one counts.
     out.sort_by_key(|fit| (fit.stream, Reverse(fit.weight)));
     out.dedup_by_key(|fit| fit.stream);

@@ -18,7 +18,7 @@ use crate::correlate::clock::Ballot;
 use crate::correlate::crowd;
 use crate::correlate::events::{stream_requests, Events};
 use crate::correlate::evidence::{Criterion, Evidence};
-use crate::correlate::fit::{ends, fits, fits_end, End, Ends, Fit};
+use crate::correlate::fit::{candidates, ends, fits, fits_end, End, Ends, Fit};
 use crate::correlate::order;
 use crate::correlate::pace::Pace;
 use crate::correlate::store::{Store, Traits};
@@ -208,7 +208,8 @@ impl Matcher {
         }
         events.sort();
         self.set_clock(ballot, streams, store);
-        let groups = self.groups(0..store.count(), &events, streams, store);
+        let all = 0..store.count();
+        let groups = self.groups(all, &events, streams, store, usize::MAX).unwrap_or_default();
         let all = decide_all(groups, store);
         self.settled = Settled::new(all);
         self.pace.worked_out(streams.count() + store.count() as usize);
@@ -223,22 +224,25 @@ impl Matcher {
         streams: &Streams,
         store: &Store,
     ) -> Option<Vec<Match>> {
-        let mut near = Vec::new();
+        let (mut near, mut looks) = (Vec::new(), 0);
         for end in End::all(stream) {
             let (from, to) = (end.time.plus(-self.window - SECOND), end.time.plus(self.window));
             let requests = stream_requests(stream).into_iter();
             let entries = requests.flat_map(|request| store.between(request, from, to));
-            let fitting = entries.filter(|&entry| {
-                store.kept(entry).is_some_and(|kept| fits_end(&kept.traits, &end))
-            });
-            near.extend(fitting.take(limits::NEIGHBOURS + 1));
+            for entry in entries {
+                looks += 1;
+                if looks > limits::NEIGHBOURS {
+                    return None;
+                }
+                let kept = store.kept(entry);
+                if kept.is_some_and(|kept| fits_end(&kept.traits, &end)) {
+                    near.push(entry);
+                }
+            }
         }
         near.sort_unstable();
         near.dedup();
-        let groups = self.groups(near, &self.events, streams, store);
-        if pair_count(&groups) > limits::NEIGHBOURS {
-            return None;
-        }
+        let groups = self.groups(near, &self.events, streams, store, limits::NEIGHBOURS)?;
         let decided = decide(&pairs(&groups), store).into_iter();
         let mut out: Vec<Match> =
             decided.filter(|(to, _)| *to == number).map(|(_, found)| found).collect();
@@ -246,14 +250,16 @@ impl Matcher {
         Some(out)
     }
 
-    /// Groups entries by what the matcher sees of them, and finds the streams of each group.
+    /// Groups entries by what the matcher sees of them, and finds the streams of each group;
+    /// `None` as soon as they may stand for more pairs than `most`.
     fn groups(
         &self,
         entries: impl IntoIterator<Item = u32>,
         events: &Events,
         streams: &Streams,
         store: &Store,
-    ) -> Vec<Group> {
+        most: usize,
+    ) -> Option<Vec<Group>> {
         let mut by_traits: HashMap<Traits, Vec<u32>> = HashMap::new();
         for entry in entries {
             if let Some(kept) = store.kept(entry) {
@@ -264,9 +270,17 @@ impl Matcher {
         let mut by_traits: Vec<(Traits, Vec<u32>)> = by_traits.into_iter().collect();
         by_traits.sort_by(|a, b| a.1.cmp(&b.1));
         let mut ends = Ends::new(streams);
+        let mut pairs = 0;
         let groups = by_traits.into_iter().map(|(traits, entries)| {
-            let fits = fits(&traits, self.window, events, &mut ends);
-            Group { entries, fits, dropped: 0 }
+            // Candidates are counted first: to look at their streams takes far longer.
+            if most < usize::MAX {
+                let candidates = candidates(&traits, self.window, events);
+                pairs += entries.len() * candidates.take(most + 1).count();
+            }
+            (pairs <= most).then(|| {
+                let fits = fits(&traits, self.window, events, &mut ends);
+                Group { entries, fits, dropped: 0 }
+            })
         });
         groups.collect()
     }

@@ -188,9 +188,12 @@ pub(super) fn narrow(groups: Vec<Group>, store: &Store) -> (Vec<Group>, Vec<Grou
     (narrowed, rest.into_values().collect())
 }
 
+/// Links that are looked at of any series, however short.
+const LINKS_AT_LEAST: usize = 4096;
+
 /// Drops what an order does not leave; whether that is anything.
 fn ask(order: Order, series: &[(u64, u32)], items: &mut [Item<'_>]) -> bool {
-    let budget = (series.len() * limits::LINKS).clamp(limits::NEIGHBOURS, limits::PAIRS);
+    let budget = (series.len() * limits::LINKS).clamp(LINKS_AT_LEAST, limits::PAIRS);
     let chosen: Vec<(u64, u32, Vec<u32>)> = rarest(series, items, budget)
         .into_iter()
         .map(|(place, index)| (place, index, items[index as usize].candidates()))
