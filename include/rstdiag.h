@@ -143,10 +143,18 @@ extern "C" {
     X(LOG_UPSTREAM, "rstdiag.log.upstream", STRING, "Upstream", "Upstream that was in use")    \
     X(LOG_HOST, "rstdiag.log.host", STRING, "Host", "The request's Host header")               \
     X(LOG_REFERRER, "rstdiag.log.referrer", STRING, "Referrer", "The request's Referer header") \
+    X(LOG_STATUS, "rstdiag.log.status", UNSIGNED, "Status",                                    \
+      "Status that nginx answered with; 499 where the client had gone")                        \
+    X(LOG_REQUEST_TIME, "rstdiag.log.request_time", DURATION, "Request time",                  \
+      "From the request's first byte to the entry")                                            \
+    X(LOG_BYTES_SENT, "rstdiag.log.bytes_sent", UNSIGNED, "Bytes sent",                        \
+      "Bytes that nginx gave to the client's connection")                                      \
+    X(LOG_REQUEST_ID, "rstdiag.log.request_id", STRING, "Request ID",                          \
+      "Identifier of the request, as in $request_id")                                          \
     X(MATCH_SCORE, "rstdiag.match.score", UNSIGNED, "Score",                                   \
       "0 to 100; 90 and more means that no other stream fits the entry")                       \
     X(MATCH_EVIDENCE, "rstdiag.match.evidence", STRING, "Evidence",                            \
-      "The criteria that agree: time, reset, uri, client, phase, order, upstream, host")       \
+      "The criteria that agree: time, reset, uri, client, port, phase, order, upstream, host") \
     X(MATCH_DELTA, "rstdiag.match.delta", DURATION, "Entry minus packet",                      \
       "The entry's time minus that of the packet it is about")                                 \
     X(MATCH_RIVALS, "rstdiag.match.rivals", UNSIGNED, "Rivals",                                \
@@ -221,6 +229,8 @@ typedef struct rstdiag_value {
 #define RSTDIAG_OPTION_WINDOW 2    /* seconds that entry and packet may lie apart: 2, 0.5 */
 #define RSTDIAG_OPTION_ERROR_LOG 3 /* file, directory or pattern; read when first needed */
 #define RSTDIAG_OPTION_CLOCK_OFFSET 4 /* seconds to add to log times: auto, -1.7 */
+#define RSTDIAG_OPTION_ACCESS_LOG 5   /* file, directory or pattern; read after the error log */
+#define RSTDIAG_OPTION_ACCESS_LOG_FORMAT 6 /* a log_format, combined, main or json */
 #define RSTDIAG_OPTION_NGINX_ADDRESSES 7 /* of the nginx host: 10.0.0.1, 192.168.0.0/24 */
 
 /* One analysis of one capture. Opaque. */

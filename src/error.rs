@@ -44,6 +44,8 @@ pub enum Error {
     },
     /// A log that cannot be used.
     Log {
+        /// Name of the preference.
+        log: &'static str,
         /// The path as the user gave it.
         path: String,
         /// What is wrong, and what to do about it.
@@ -68,7 +70,7 @@ impl fmt::Display for Error {
             Error::Format { at, why } => {
                 write!(f, "access_log_format: at character {at}: {why}")
             }
-            Error::Log { path, why } => write!(f, "error_log: {path}: {why}"),
+            Error::Log { log, path, why } => write!(f, "{log}: {path}: {why}"),
         }
     }
 }

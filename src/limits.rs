@@ -85,7 +85,7 @@ pub const LOG_BEFORE: i64 = 2 * 86_400;
 /// Files that a directory or pattern may stand for.
 pub const LOG_FILES: usize = 4096;
 
-/// Logs that are looked after while they grow. Each costs two calls of the system a second.
+/// Logs of a kind that are looked after while they grow. Each costs two calls of the system a second.
 pub const LOGS_FOLLOWED: usize = 64;
 
 /// Bytes of growth that are read at once, so that a live capture never waits for long.
@@ -104,8 +104,7 @@ pub const LOG_UNPACKED_RATIO: u64 = 1000;
 /// Binary logarithm of the memory that unpacking zstd may take: what `zstd -d` takes itself.
 pub const LOG_ZSTD_WINDOW: u32 = 27;
 
-/// Entries about the end of a connection that are kept of all logs together, at most 150 bytes
-/// each.
+/// Entries that are kept of all logs together, at most 150 bytes each.
 pub const LOG_ENTRIES: usize = 2_000_000;
 
 /// Pairs of an entry's second and an end's that are counted to find the log's clock. Each is
@@ -135,6 +134,10 @@ pub const LINKS: usize = 64;
 /// Seconds before an entry "no answer" in which the SYN may have been sent: Linux gives up
 /// after 127.
 pub const SILENCE: i64 = 130;
+
+/// Seconds that entries of one connection number may lie apart to be about one connection:
+/// numbers begin anew when nginx is started anew.
+pub const CONNECTION_TIME: i64 = 3600;
 
 /// Notices of one session: more than there are ways to misspell a setting or a path.
 pub const NOTICES: usize = 16;

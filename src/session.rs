@@ -16,6 +16,8 @@ use crate::correlate::survey::Survey;
 use crate::correlate::verdict::Verdict;
 use crate::error::Error;
 use crate::limits;
+use crate::nginx::access_reader::{self, AccessLogReader};
+use crate::nginx::log_format::{LogFormat, Part as FormatPart, Variable};
 use crate::nginx::reader::{self, ErrorLogReader};
 use crate::tcp::segment::Segment;
 use crate::tcp::streams::Streams;
@@ -41,6 +43,32 @@ pub struct FrameInfo {
     pub first_reset: bool,
 }
 
+/// Which of nginx's logs a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogKind {
+    /// An error log.
+    Error,
+    /// An access log.
+    Access,
+}
+
+impl LogKind {
+    /// The preference that names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            LogKind::Error => "error_log",
+            LogKind::Access => "access_log",
+        }
+    }
+}
+
+/// Who reads a file.
+#[derive(Debug)]
+enum Reader {
+    Error(ErrorLogReader),
+    Access(AccessLogReader),
+}
+
 /// One analysis of one capture.
 #[derive(Debug, Default)]
 pub struct Session {
@@ -55,7 +83,7 @@ pub struct Session {
     survey: Survey,
     legs: Legs,
     /// By the number of the file.
-    readers: Vec<ErrorLogReader>,
+    readers: Vec<Reader>,
     /// The file that is being read.
     file: u32,
     /// Entries of logs before this time are of no interest.
@@ -168,46 +196,109 @@ impl Session {
         self.store.clock().given_offset()
     }
 
-    /// Begins an error log, and returns its number; the bytes that follow belong to it.
-    pub fn begin_error_log(&mut self, path: &str) -> u32 {
-        let reader = self.earliest.map_or_else(ErrorLogReader::new, ErrorLogReader::not_before);
-        self.readers.push(reader);
+    /// Sets the format of access logs, before the first of them.
+    pub fn set_access_log_format(&mut self, text: &str) -> Result<(), Error> {
+        self.store.set_access_format(LogFormat::parse(text)?);
+        Ok(())
+    }
+
+    /// Begins a log of this kind, and returns its number; the bytes that follow belong to it.
+    /// Access logs come after error logs: only what these are about is kept of them.
+    pub fn begin_log(&mut self, kind: LogKind, path: &str) -> u32 {
+        match (kind, self.store.accesses().format()) {
+            (LogKind::Access, Some(format)) => {
+                self.readers.push(Reader::Access(AccessLogReader::new(format.clone())));
+                self.matcher.expect_ports();
+            }
+            _ => {
+                let begin = self.earliest;
+                let reader = begin.map_or_else(ErrorLogReader::new, ErrorLogReader::not_before);
+                self.readers.push(Reader::Error(reader));
+            }
+        }
         self.file = self.store.begin_file(path);
         self.file
     }
 
-    /// Goes on with an error log that has grown since it ended; the bytes that follow belong
+    /// Begins an error log, as [`Session::begin_log`] does.
+    pub fn begin_error_log(&mut self, path: &str) -> u32 {
+        self.begin_log(LogKind::Error, path)
+    }
+
+    /// Goes on with a log that has grown since it ended; the bytes that follow belong
     /// to it.
-    pub fn resume_error_log(&mut self, file: u32) {
+    pub fn resume_log(&mut self, file: u32) {
         self.store.resume_file(file);
         self.file = file;
     }
 
-    /// An error log has another name now.
-    pub fn rename_error_log(&mut self, file: u32, path: &str) {
+    /// A log has another name now.
+    pub fn rename_log(&mut self, file: u32, path: &str) {
         self.store.rename_file(file, path);
     }
 
     /// Takes the next bytes of the log, split anywhere.
-    pub fn error_log_bytes(&mut self, bytes: &[u8]) {
+    pub fn log_bytes(&mut self, bytes: &[u8]) {
+        let earliest = self.earliest_instant();
         let store = &mut self.store;
-        if let Some(reader) = self.readers.get_mut(self.file as usize) {
-            reader.push(bytes, &mut |line| store.keep(line));
+        match self.readers.get_mut(self.file as usize) {
+            Some(Reader::Error(reader)) => reader.push(bytes, &mut |line| store.keep(line)),
+            Some(Reader::Access(reader)) => {
+                reader.push(bytes, &mut store.access_keeper(earliest));
+            }
+            None => {}
         }
     }
 
     /// Ends the log: its last line needs no line end. An error says what is odd about the log
     /// as a whole; what could be read of it is used all the same.
-    pub fn end_error_log(&mut self) -> Result<(), Error> {
+    pub fn end_log(&mut self) -> Result<(), Error> {
+        let earliest = self.earliest_instant();
         let store = &mut self.store;
-        let Some(reader) = self.readers.get_mut(self.file as usize) else { return Ok(()) };
-        let counts = reader.finish(&mut |line| store.keep(line));
-        store.end_file(&counts)
+        match self.readers.get_mut(self.file as usize) {
+            Some(Reader::Error(reader)) => {
+                let counts = reader.finish(&mut |line| store.keep(line));
+                store.end_file(&counts)
+            }
+            Some(Reader::Access(reader)) => {
+                reader.finish(&mut store.access_keeper(earliest));
+                store.end_access_file(reader.complaint())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Entries before this instant are of no interest.
+    fn earliest_instant(&self) -> Option<i64> {
+        self.earliest.map(|time| time.0.saturating_mul(SECOND))
+    }
+
+    /// The time of the first entry in the beginning of a log of this kind; `None` if it is
+    /// none.
+    pub fn log_begins(&self, kind: LogKind, head: &[u8]) -> Option<LogTime> {
+        match kind {
+            LogKind::Error => reader::begins(head),
+            LogKind::Access => access_reader::begins(self.store.accesses().format()?, head),
+        }
+    }
+
+    /// Why access logs of this format tell nothing; `None` if they do.
+    pub fn access_log_lacks(&self) -> Option<&'static str> {
+        let parts = self.store.accesses().format()?.parts();
+        let number = Variable::Connection.name();
+        let names =
+            |part: &FormatPart| matches!(part, FormatPart::Variable(name) if name == number);
+        // Lines of `json` name their values themselves.
+        let lacks = !parts.is_empty() && !parts.iter().any(names);
+        lacks.then_some(
+            "the format has no $connection, by which entries of both logs are joined: add \
+             $connection, $remote_port and $msec to the log_format of nginx.conf",
+        )
     }
 
     /// Entries that are kept of all logs.
     pub fn log_entries(&self) -> usize {
-        self.store.count() as usize
+        self.store.count() as usize + self.store.accesses().count()
     }
 
     /// The entries, for tests of what reads them.
@@ -282,9 +373,11 @@ impl Session {
     /// The report on all streams and entries.
     pub fn report(&mut self) -> Report {
         self.take_note_of_log();
-        let counts = self.readers.iter().map(|reader| *reader.counts());
-        let logs = self.store.files().map(str::to_owned).zip(counts);
-        let logs: Vec<_> = logs.map(|(path, counts)| LogFile { path, counts }).collect();
+        let logs = self.store.files().zip(&self.readers).filter_map(|(path, reader)| {
+            let Reader::Error(reader) = reader else { return None };
+            Some(LogFile { path: path.to_owned(), counts: *reader.counts() })
+        });
+        let logs: Vec<_> = logs.collect();
         let mut gathering = Gathering::default();
         for number in self.streams().collect::<Vec<_>>() {
             if let Some(verdict) = self.verdict_of(number, When::Final) {
@@ -328,11 +421,6 @@ impl Session {
 /// The log time before which nothing is of interest to a capture that begins then.
 pub fn earliest_of_interest(begin: CaptureTime) -> LogTime {
     LogTime(begin.0.div_euclid(SECOND) - limits::LOG_BEFORE)
-}
-
-/// The time of the first entry in the beginning of an error log; `None` if it is none.
-pub fn error_log_begins(head: &[u8]) -> Option<LogTime> {
-    reader::begins(head)
 }
 
 /// What a setting says; within, `None` for `auto`, which is also what an empty one means.

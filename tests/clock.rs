@@ -74,8 +74,8 @@ fn session(captured: &[Reset], log: &str, zone: &str, offset: &str) -> Session {
     session.set_time_zone(zone).unwrap();
     session.set_clock_offset(offset).unwrap();
     session.begin_error_log("error.log");
-    session.error_log_bytes(log.as_bytes());
-    session.end_error_log().unwrap();
+    session.log_bytes(log.as_bytes());
+    session.end_log().unwrap();
     let server = Endpoint { addr: Some(IpAddr::from([192, 0, 2, 80])), port: 80 };
     let mut frame = 0;
     for (stream, reset) in (0u32..).zip(captured) {

@@ -14,7 +14,7 @@ use rstdiag::session::Session;
 
 mod support;
 
-use support::found::{by_core, by_one_pass, by_tshark, lines, Found};
+use support::found::{by_core, by_one_pass, by_tshark, lines, lines_of, Found};
 use support::host::{host, is_root, open_up, readable_dir};
 use support::truth::{Tally, Truth};
 
@@ -69,6 +69,59 @@ fn lab() -> Option<&'static Recording> {
     });
     assert!(lab.is_some() || std::env::var_os("CI").is_none(), "CI has to run the lab");
     lab.as_ref()
+}
+
+/// The lab's nginx writes each request's connection number and client port, so every entry about
+/// a client finds its stream by the port, and beside it stands the access entry.
+#[test]
+fn an_access_log_makes_the_matches_of_clients_exact() {
+    let Some(lab) = lab() else { return };
+    let access_log = lab.log.with_file_name("access.json");
+    let lines: Vec<serde_json::Value> = std::fs::read_to_string(&access_log)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let mut options = lab.options();
+    // What a file of the folder is, its content tells.
+    options.push(format!("access_log:{}", access_log.parent().unwrap().display()));
+    options.push("access_log_format:json".to_owned());
+    let begins = support::stream_begins(&lab.capture);
+    let (without, with) = (
+        lab.truth.compare(&by_tshark(&lab.capture, &lab.options()), &begins),
+        by_tshark(&lab.capture, &options),
+    );
+    let tally = lab.truth.compare(&with, &begins);
+    judge(&tally);
+    assert!(tally.matched >= without.matched, "{} {}", tally.matched, without.matched);
+    let (mut by_port, mut shown) = (0, 0);
+    for (stream, found) in &with {
+        let evidence = found["rstdiag.match.evidence"].iter();
+        let kinds = found["rstdiag.log.kind"].iter();
+        by_port += evidence
+            .zip(kinds)
+            .filter(|(words, kind)| words.contains("port") && *kind == "error")
+            .count();
+        // A request on the client's side is one of that very port, and has its status.
+        let accesses = lines_of("access", found);
+        let statuses = found["rstdiag.log.status"].iter();
+        assert_eq!(accesses.len(), statuses.len(), "stream {stream}");
+        for (line, status) in accesses.iter().zip(statuses) {
+            let line = &lines[*line as usize - 1];
+            let told = |name: &str| line[name].to_string().replace('"', "");
+            assert_eq!(told("status"), *status, "stream {stream}");
+            if found["rstdiag.leg"] == ["client"] {
+                let client = format!("{}:{}", told("remote_addr"), told("remote_port"));
+                assert_eq!(found["rstdiag.client"], [client], "stream {stream}");
+            }
+            shown += 1;
+        }
+    }
+    println!(
+        "{} entries matched, {} without an access log; {by_port} by port; {shown} access entries",
+        tally.matched, without.matched
+    );
+    assert!(by_port > 20 && shown > 20, "{by_port} {shown}");
 }
 
 /// The recording that the demo shows.

@@ -54,8 +54,8 @@ fn logged(line: &str) -> Session {
     let mut session = Session::new();
     session.set_time_zone("UTC").unwrap();
     session.begin_error_log("error.log");
-    session.error_log_bytes(format!("2024/01/01 00:00:00 {line}\n").as_bytes());
-    session.end_error_log().unwrap();
+    session.log_bytes(format!("2024/01/01 00:00:00 {line}\n").as_bytes());
+    session.end_log().unwrap();
     assert_eq!(session.log_entries(), 1, "{line}");
     session
 }

@@ -423,7 +423,7 @@ fn a_log_may_come_in_any_pieces() {
         session.set_time_zone(support::article::ZONE).unwrap();
         session.begin_error_log("error.log");
         pieces(&mut session);
-        session.end_error_log().unwrap();
+        session.end_log().unwrap();
         support::replay(&mut session, &capture);
         (session.streams().collect::<Vec<_>>().into_iter())
             .map(|number| {
@@ -435,19 +435,19 @@ fn a_log_may_come_in_any_pieces() {
             })
             .collect()
     };
-    let whole = verdicts(&mut |session| session.error_log_bytes(&log));
+    let whole = verdicts(&mut |session| session.log_bytes(&log));
     assert_eq!(whole.iter().filter(|(_, entries)| !entries.is_empty()).count(), 5);
     for size in [1, 2, 3, 7, 100, 511] {
         let split = verdicts(&mut |session| {
-            log.chunks(size).for_each(|piece| session.error_log_bytes(piece));
+            log.chunks(size).for_each(|piece| session.log_bytes(piece));
         });
         assert_eq!(split, whole, "in pieces of {size}");
     }
     for at in 0..log.len() {
         if at % 13 == 0 {
             let split = verdicts(&mut |session| {
-                session.error_log_bytes(&log[..at]);
-                session.error_log_bytes(&log[at..]);
+                session.log_bytes(&log[..at]);
+                session.log_bytes(&log[at..]);
             });
             assert_eq!(split, whole, "cut at {at}");
         }

@@ -54,8 +54,8 @@ impl Case {
             let day = self.day.as_deref().unwrap_or("2024/01/01");
             let lines = self.log.iter().map(|line| format!("{day} {line}\n"));
             session.begin_error_log("error.log");
-            session.error_log_bytes(lines.collect::<String>().as_bytes());
-            session.end_error_log().unwrap();
+            session.log_bytes(lines.collect::<String>().as_bytes());
+            session.end_log().unwrap();
         }
         let mut capture = Capture::default();
         for said in &self.talks {
@@ -176,8 +176,8 @@ fn sample(zone: &str) -> Session {
     let mut session = Session::new();
     session.set_time_zone(zone).unwrap();
     session.begin_error_log("error.log");
-    session.error_log_bytes(&std::fs::read(sample.join("error.log")).unwrap());
-    session.end_error_log().unwrap();
+    session.log_bytes(&std::fs::read(sample.join("error.log")).unwrap());
+    session.end_log().unwrap();
     support::replay(&mut session, &sample.join("sample.pcap"));
     session
 }

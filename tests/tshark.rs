@@ -135,6 +135,32 @@ fn a_log_that_cannot_be_used_costs_one_message_and_nothing_else() {
 }
 
 #[test]
+fn an_access_log_that_cannot_be_used_costs_one_message_and_nothing_else() {
+    let log = file("some_access.log", b"1 2 3\n");
+    let empty = dir().join("no_logs");
+    fs::create_dir(&empty).unwrap();
+    open_up(&empty);
+    let good = "$connection $remote_port $msec";
+    for (path, format, words) in [
+        (dir().join("missing_access.log"), good, "there is no such file"),
+        (empty, good, "there is no file"),
+        (log.clone(), good, "line 1 does not match the log format"),
+        (log.clone(), "combined", "the format has no $connection"),
+        (log, "$", "access_log_format: at character"),
+    ] {
+        let mut options = options(&dir().join("error.log"));
+        options.push(format!("access_log:{}", path.display()));
+        options.push(format!("access_log_format:{format}"));
+        let (phases, entries, stderr) = told(&options);
+        assert_eq!((phases, entries), (PHASES, ENTRIES), "{words}");
+        let messages: Vec<&str> =
+            stderr.lines().filter(|line| line.contains("access_log")).collect();
+        assert_eq!(messages.len(), 1, "{words}: {stderr}");
+        assert!(messages[0].contains(words), "{words}: {}", messages[0]);
+    }
+}
+
+#[test]
 fn bad_lines_cost_nothing_but_themselves() {
     let good = sample_log();
     let good = good.split_inclusive(|byte| *byte == b'\n');

@@ -18,6 +18,8 @@ expert_field rstdiag_ei_notice = EI_INIT;
 expert_field rstdiag_ei_defect = EI_INIT;
 
 static const char *pref_error_log = "";
+static const char *pref_access_log = "";
+static const char *pref_access_log_format = "combined";
 static const char *pref_time_zone = "auto";
 static const char *pref_clock_offset = "auto";
 static unsigned pref_window = 2;
@@ -140,6 +142,8 @@ begin_session(void)
     set_option(RSTDIAG_OPTION_WINDOW, window);
     set_option(RSTDIAG_OPTION_NGINX_ADDRESSES, pref_nginx_addresses);
     set_option(RSTDIAG_OPTION_ERROR_LOG, pref_error_log);
+    set_option(RSTDIAG_OPTION_ACCESS_LOG, pref_access_log);
+    set_option(RSTDIAG_OPTION_ACCESS_LOG_FORMAT, pref_access_log_format);
     state.notices_told = rstdiag_tell_notices(state.session, 0);
 }
 
@@ -152,6 +156,16 @@ register_preferences(void)
         "Error log of the nginx that is in the capture: a file, a directory, or a pattern such "
         "as /var/log/nginx/*error*; plain, gzip or zstd. Leave it empty to do without.",
         &pref_error_log, false);
+    prefs_register_filename_preference(
+        module, "access_log", "nginx access log",
+        "Access log of the same nginx, in the same ways. Its entries tell the client's port and "
+        "the status of requests that the error log is about.",
+        &pref_access_log, false);
+    prefs_register_string_preference(
+        module, "access_log_format", "Format of the access log",
+        "The log_format of nginx.conf as it stands there, or combined, main or json. It has to "
+        "have $connection, and better has $remote_port and $msec.",
+        &pref_access_log_format);
     prefs_register_string_preference(
         module, "time_zone", "Time zone of the log",
         "Zone of the log's times: auto, local, UTC, an offset such as +08:00, or a name such "

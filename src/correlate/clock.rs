@@ -86,6 +86,11 @@ impl Clock {
         }
     }
 
+    /// Seconds by which the log's clock was ahead of UTC then, if its zone is given.
+    pub fn ahead(&self, time: LogTime) -> Option<i64> {
+        Some(-zone_shift(self.zone?, time)?.div_euclid(SECOND))
+    }
+
     /// What the log's clock showed at an instant, near an entry.
     pub fn shown(&self, entry: u32, instant: CaptureTime) -> LogTime {
         let found = self.found.iter().rev().find(|found| found.from <= entry);

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use crate::correlate::fit::client_ports;
 use crate::correlate::store::request_hash;
 use crate::limits;
 use crate::tcp::http::Exchange;
@@ -39,6 +40,8 @@ const SOME: usize = 1024;
 pub struct Events {
     by_request: HashMap<(Kind, Option<u64>), Series>,
     by_kind: HashMap<Kind, Series>,
+    /// By the client's port, where a log tells that.
+    by_port: Option<HashMap<(Kind, u16), Series>>,
     /// An event came that is older than the one before it. Captures hold few of those.
     unsorted: bool,
     /// How many events there are, and at how many to look for those that may be forgotten.
@@ -50,6 +53,16 @@ pub struct Events {
 type Series = Vec<Event>;
 
 impl Events {
+    /// No events yet; with ports if entries have some.
+    pub fn new(with_ports: bool) -> Events {
+        Events { by_port: with_ports.then(HashMap::new), ..Events::default() }
+    }
+
+    /// From now on ports are of interest.
+    pub fn expect_ports(&mut self) {
+        self.by_port.get_or_insert_default();
+    }
+
     /// Adds what ended on a stream, save what it `had` seen end before.
     pub fn add(&mut self, number: u32, stream: &Stream, had: [bool; 3]) {
         let [had_client_fin, had_server_fin, had_reset] = had;
@@ -81,6 +94,11 @@ impl Events {
         self.unsorted |= by_kind.last().is_some_and(|last| last.time > time);
         by_kind.push(event);
         self.count += 1;
+        if let Some(by_port) = &mut self.by_port {
+            for port in client_ports(stream.end(Side::Client), stream.proxied_client()) {
+                by_port.entry((kind, port)).or_default().push(event);
+            }
+        }
         for request in stream_requests(stream) {
             self.by_request.entry((kind, request)).or_default().push(event);
         }
@@ -100,6 +118,10 @@ impl Events {
         };
         self.by_request.retain(|_, series| forget(series));
         self.by_request.shrink_to(2 * self.by_request.len());
+        if let Some(by_port) = &mut self.by_port {
+            by_port.retain(|_, series| forget(series));
+            by_port.shrink_to(2 * by_port.len());
+        }
         self.by_kind.values_mut().for_each(|series| {
             forget(series);
         });
@@ -110,21 +132,29 @@ impl Events {
     /// Brings the ends into the order of time.
     pub fn sort(&mut self) {
         if std::mem::take(&mut self.unsorted) {
+            let by_port = self.by_port.iter_mut().flat_map(HashMap::values_mut);
             let all = self.by_request.values_mut().chain(self.by_kind.values_mut());
+            let all = all.chain(by_port);
             all.for_each(|series| series.sort_by_key(|event| event.time));
         }
     }
 
     /// Ends of a kind between two instants, both included: of streams with this request or an
-    /// unreadable one, or of all streams if the request is not known.
+    /// unreadable one, or of all streams if the request is not known; of this client port only
+    /// if that is known.
     pub fn find(
         &self,
         kind: Kind,
         request: Option<u64>,
+        port: Option<u16>,
         from: CaptureTime,
         to: CaptureTime,
     ) -> impl Iterator<Item = Event> + '_ {
+        let by_port = self.by_port.as_ref().zip(port);
         let series = match request {
+            _ if by_port.is_some() => {
+                [by_port.and_then(|(by_port, port)| by_port.get(&(kind, port))), None]
+            }
             Some(_) => {
                 [self.by_request.get(&(kind, request)), self.by_request.get(&(kind, None))]
             }

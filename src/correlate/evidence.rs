@@ -12,6 +12,8 @@ pub enum Criterion {
     Uri,
     /// The same client address.
     Client,
+    /// The same client port, as an access entry of the same connection tells.
+    Port,
     /// This message can come in this phase.
     Phase,
     /// Connection numbers and connections stand in the same order.
@@ -24,11 +26,12 @@ pub enum Criterion {
 
 /// Words and weights. The weights only rank entries that fit, so what counts is their order:
 /// what few streams share (a URI, a moment) weighs more than what many share (a host).
-const TABLE: [(Criterion, &str, u8); 8] = [
+const TABLE: [(Criterion, &str, u8); 9] = [
     (Criterion::Time, "time", 20),
     (Criterion::Reset, "reset", 15),
     (Criterion::Uri, "uri", 25),
     (Criterion::Client, "client", 15),
+    (Criterion::Port, "port", 25),
     (Criterion::Phase, "phase", 10),
     (Criterion::Order, "order", 5),
     (Criterion::Upstream, "upstream", 15),

@@ -3,7 +3,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use crate::correlate::events::{stream_requests, Event, Events, Kind};
@@ -51,7 +51,7 @@ pub struct End {
     in_head: bool,
     client: Endpoint,
     /// The client that a load balancer names.
-    proxied: Option<IpAddr>,
+    proxied: Option<SocketAddr>,
     server: Endpoint,
     /// Of the exchanges that it can be about.
     requests: Rc<[Option<u64>]>,
@@ -75,7 +75,7 @@ impl End {
             phase: phase(stream, kind),
             in_head,
             client: stream.end(Side::Client),
-            proxied: stream.proxied_client().map(|client| client.ip()),
+            proxied: stream.proxied_client(),
             server: stream.end(Side::Server),
             requests: requests.clone(),
             hosts: hosts.clone(),
@@ -127,7 +127,8 @@ pub fn candidates<'a>(
                 _ => window,
             };
             let (from, to) = (written.plus(-before), written.plus(SECOND + window));
-            let found = events.find(kind, traits.request_on(leg), from, to);
+            let port = traits.port.filter(|_| leg == Leg::Client);
+            let found = events.find(kind, traits.request_on(leg), port, from, to);
             found.map(move |event| (leg, kind, event))
         })
     })
@@ -230,6 +231,8 @@ fn weigh(traits: &Traits, leg: Leg, end: &End) -> Option<(Evidence, u8)> {
                 return None;
             }
             evidence.add(Criterion::Client, is_client(traits, end)?);
+            let ports = client_ports(end.client, end.proxied).map(Some);
+            evidence.add(Criterion::Port, agree_with_any(traits.port, ports)?);
             agree(traits.listen_port, Some(server.port))?;
         }
     }
@@ -255,10 +258,18 @@ fn weigh(traits: &Traits, leg: Leg, end: &End) -> Option<(Evidence, u8)> {
 /// header of the PROXY protocol, nginx's configuration decides whether the entry has that
 /// address or the balancer's.
 fn is_client(traits: &Traits, end: &End) -> Option<bool> {
-    match traits.client.is_some() && traits.client == end.proxied {
+    match traits.client.is_some() && traits.client == end.proxied.map(|client| client.ip()) {
         true => Some(true),
         false => agree(traits.client, end.client.addr),
     }
+}
+
+/// Ports that nginx may take for the client's, as it may their addresses.
+pub(super) fn client_ports(
+    client: Endpoint,
+    proxied: Option<SocketAddr>,
+) -> impl Iterator<Item = u16> {
+    proxied.map(|client| client.port()).into_iter().chain([client.port])
 }
 
 /// Whether two values agree; `None` if they contradict each other. One that is not known does

@@ -115,6 +115,11 @@ impl Matcher {
         self.window
     }
 
+    /// Entries to come tell ports, before anything has ended.
+    pub fn expect_ports(&mut self) {
+        self.events.expect_ports();
+    }
+
     /// More ended on a stream than the ends that it `had`.
     pub fn stream_ended(
         &mut self,
@@ -201,7 +206,7 @@ impl Matcher {
     }
 
     fn settle(&mut self, streams: &Streams, store: &mut Store) {
-        let mut events = Events::default();
+        let mut events = Events::new(store.accesses().format().is_some());
         let mut ballot = Ballot::new(store);
         self.settled_at = CaptureTime(i64::MIN);
         for (number, stream) in streams.iter() {

@@ -11,18 +11,24 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU64;
 
 use crate::archive::{Archive, Record};
+use crate::correlate::access::{Accesses, Key};
 use crate::correlate::agreement::{self, Phases};
 use crate::correlate::clock::Clock;
 use crate::correlate::fit::legs;
 use crate::error::Error;
 use crate::limits;
+use crate::nginx::access_log;
+use crate::nginx::access_reader::Keeper;
 use crate::nginx::error_log::{self, Peer, RequestLine, Upstream};
+use crate::nginx::log_format::LogFormat;
 use crate::nginx::message::{By, Leg, Shows};
 use crate::nginx::reader::{Counts, LineRef};
 use crate::tcp::http::host_hash;
 use crate::time::{CaptureTime, LogTime, SECOND};
 
+pub use crate::nginx::access_log::AccessEntry;
 pub use crate::nginx::error_log::ErrorEntry;
+pub use crate::nginx::log_format::Variable;
 pub use crate::tcp::http::request_hash;
 
 /// Entries of all logs, in the order in which they were read.
@@ -47,6 +53,10 @@ pub struct Store {
     by_time: Vec<u32>,
     by_request: Vec<u32>,
     by_passed: Vec<u32>,
+    accesses: Accesses,
+    /// The client's port of each entry whose connection has access entries, 0 for others; empty
+    /// where there is no access log.
+    ports: Vec<u16>,
 }
 
 /// One entry, as small as it gets: of these there are a great many.
@@ -110,6 +120,8 @@ pub struct Traits {
     pub phases: Phases,
     /// Address of the client.
     pub client: Option<IpAddr>,
+    /// Port of the client, from an access entry of the same connection.
+    pub port: Option<u16>,
     /// Port that nginx listened on, known only while there is no request.
     pub listen_port: Option<u16>,
     /// Address and port of the upstream.
@@ -143,12 +155,47 @@ pub struct Entry<'a> {
     pub line: u64,
     /// Its time on the capture's clock.
     pub time: CaptureTime,
+    /// The format that it is written in, if it is one of an access log.
+    format: Option<&'a LogFormat>,
+}
+
+/// The parts of an entry. Texts are as in the file, not escaped.
+#[derive(Clone, Debug)]
+pub enum Parts<'e> {
+    /// Of an error log.
+    Error(Box<ErrorEntry<'e>>),
+    /// Of an access log.
+    Access(Box<AccessEntry<'e>>),
+}
+
+impl Parts<'_> {
+    /// The word of the public interface.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Parts::Error(_) => "error",
+            Parts::Access(_) => "access",
+        }
+    }
 }
 
 impl Entry<'_> {
-    /// Its parts. Texts are as in the file, not escaped.
+    /// Its parts, if it is one of an error log.
     pub fn parts(&self) -> Option<ErrorEntry<'_>> {
-        error_log::parse(&self.raw).ok()
+        match self.any_parts()? {
+            Parts::Error(parts) => Some(*parts),
+            Parts::Access(_) => None,
+        }
+    }
+
+    /// Its parts, whatever log it is of.
+    pub fn any_parts(&self) -> Option<Parts<'_>> {
+        match self.format {
+            None => error_log::parse(&self.raw).ok().map(Box::new).map(Parts::Error),
+            Some(format) => {
+                let parts = access_log::parse(format, &self.raw, &mut false);
+                parts.map(Box::new).map(Parts::Access)
+            }
+        }
     }
 }
 
@@ -267,21 +314,81 @@ impl Store {
         })
     }
 
+    /// Access entries, and what they are good for.
+    pub fn accesses(&self) -> &Accesses {
+        &self.accesses
+    }
+
+    /// Sets the format of access entries.
+    pub fn set_access_format(&mut self, format: LogFormat) {
+        self.accesses.set_format(format);
+    }
+
+    /// Who keeps the entries of an access log, and asks for none before an instant.
+    pub fn access_keeper(&mut self, earliest: Option<i64>) -> impl Keeper + '_ {
+        self.accesses.want(self.rows.iter().map(|row| row.connection));
+        let room = limits::LOG_ENTRIES.saturating_sub(self.rows.len());
+        self.accesses.keeper(self.file, room, earliest)
+    }
+
+    /// What an error entry tells of its connection.
+    fn key(&self, row: &Row) -> Option<Key> {
+        let client = Some(row.client).filter(|client| !client.is_unspecified());
+        Some(Key {
+            connection: row.connection?,
+            time: row.time,
+            client: client.map(|client| IpAddr::V6(client).to_canonical()),
+            request: row.request.map(NonZeroU64::get),
+        })
+    }
+
+    /// The access entry of an error entry's request.
+    pub fn access_of(&self, index: u32) -> Option<Entry<'_>> {
+        let row = self.rows.get(index as usize)?;
+        let leg = self.settings.get(row.setting as usize)?.leg;
+        let found = self.accesses.find(&self.key(row)?, leg == Leg::Client)?;
+        let error_shown = row.time.0.checked_mul(SECOND)?;
+        Some(Entry {
+            raw: found.raw,
+            file: self.files.get(found.file as usize)?,
+            line: found.line.into(),
+            // Both logs show one clock.
+            time: self.instant(index)?.plus(found.shown.checked_sub(error_shown)?),
+            format: self.accesses.format(),
+        })
+    }
+
     /// Ends a file. An error says what is odd about it, in words.
     pub fn end_file(&mut self, counts: &Counts) -> Result<(), Error> {
-        let path =
-            || self.files.get(self.file as usize).map(|p| p.to_string()).unwrap_or_default();
         if let Some(why) = counts.complaint() {
-            return Err(Error::Log { path: path(), why: why.to_owned() });
+            let why = why.to_owned();
+            return Err(Error::Log { log: "error_log", path: self.path(), why });
         }
-        if self.dropped > 0 {
+        self.left_out("error_log", self.dropped)
+    }
+
+    /// Ends an access log. An error says what is odd about it, in words.
+    pub fn end_access_file(&mut self, complaint: Option<String>) -> Result<(), Error> {
+        if let Some(why) = complaint {
+            return Err(Error::Log { log: "access_log", path: self.path(), why });
+        }
+        self.left_out("access_log", self.accesses.dropped())
+    }
+
+    fn path(&self) -> String {
+        self.files.get(self.file as usize).map(|path| path.to_string()).unwrap_or_default()
+    }
+
+    /// An error if entries were left out.
+    fn left_out(&self, log: &'static str, dropped: u64) -> Result<(), Error> {
+        if dropped > 0 {
             let why = format!(
                 "{} entries are left out; only the first {} are used: give the part of the \
                  log that is about the time of the capture",
-                self.dropped,
+                dropped,
                 limits::LOG_ENTRIES
             );
-            return Err(Error::Log { path: path(), why });
+            return Err(Error::Log { log, path: self.path(), why });
         }
         Ok(())
     }
@@ -309,6 +416,7 @@ impl Store {
                 shows: setting.shows,
                 phases: setting.phases,
                 client: client.map(|client| IpAddr::V6(client).to_canonical()),
+                port: self.ports.get(index as usize).copied().filter(|&port| port != 0),
                 listen_port: setting.listen_port,
                 upstream: setting.upstream,
                 request: row.request.map(NonZeroU64::get),
@@ -326,6 +434,7 @@ impl Store {
             file: self.file(index)?,
             line: row.line.into(),
             time: self.instant(index)?,
+            format: None,
         })
     }
 
@@ -431,6 +540,22 @@ impl Store {
         self.by_request = self.of_leg(&by_time, Leg::Client, |row| row.request);
         self.by_passed = self.of_leg(&by_time, Leg::Upstream, |row| row.passed);
         self.by_time = by_time;
+        self.join();
+    }
+
+    /// Finds what access entries tell of the connections of error entries.
+    fn join(&mut self) {
+        self.ports.clear();
+        if self.accesses.count() == 0 {
+            return;
+        }
+        let mut accesses = std::mem::take(&mut self.accesses);
+        let keys = || self.rows.iter().map(|row| self.key(row));
+        let given = self.rows.first().and_then(|row| self.clock.ahead(row.time));
+        accesses.index(given, keys().flatten());
+        let ports = keys().map(|key| accesses.port(&key?));
+        self.ports = ports.map(Option::unwrap_or_default).collect();
+        self.accesses = accesses;
     }
 
     /// Those of these entries that can be about a leg, by what they say of its request.

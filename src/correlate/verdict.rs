@@ -360,6 +360,25 @@ impl<'a> Verdict<'a> {
         self.matches.iter().filter_map(move |m| Some((store.entry(m.entry)?, m)))
     }
 
+    /// Access entries about this stream: those of requests that entries of the error log are
+    /// about. Each is matched as the error entry of its connection is.
+    pub fn access_entries(&self) -> Vec<(Entry<'a>, Match)> {
+        let mut found: Vec<(Entry<'a>, Match)> = Vec::new();
+        for by in self.matches.iter().filter(|by| by.certain) {
+            let Some(access) = self.store.access_of(by.entry) else { continue };
+            let known =
+                |other: &Entry<'_>| (other.file, other.line) == (access.file, access.line);
+            let written = self.store.kept(by.entry).and_then(|kept| kept.traits.instant);
+            let Some(written) = written.filter(|_| !found.iter().any(|(e, _)| known(e))) else {
+                continue;
+            };
+            let mut matched = *by;
+            matched.delta = by.delta.saturating_add(access.time.since(written));
+            found.push((access, matched));
+        }
+        found
+    }
+
     pub(crate) fn store(&self) -> &'a Store {
         self.store
     }

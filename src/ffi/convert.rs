@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Between the plain shapes of the header and the types of the core.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::net::IpAddr;
 
@@ -9,7 +10,7 @@ use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice};
 use super::guard::Failure;
 use crate::abi;
 use crate::correlate::matcher::Match;
-use crate::correlate::store::{Entry, ErrorEntry};
+use crate::correlate::store::{AccessEntry, Entry, ErrorEntry, Parts, Variable};
 use crate::correlate::verdict::Verdict;
 use crate::error::Error;
 use crate::session::FrameInfo;
@@ -219,32 +220,92 @@ pub(super) fn is_log_wanted(wanted: &Wanted) -> bool {
 }
 
 /// An entry of a verdict, its parts, and how it was matched.
-type Logged<'a> = (&'a Entry<'a>, &'a ErrorEntry<'a>, &'a Match);
+type Logged<'a> = (&'a Entry<'a>, &'a Parts<'a>, &'a Match);
 
 /// Puts the values that one field has in a log entry.
 type OfEntry = fn(&Logged<'_>, &mut Put<'_>);
+
+fn error<'p, 'e>(parts: &'p Parts<'e>) -> Option<&'p ErrorEntry<'e>> {
+    match parts {
+        Parts::Error(parts) => Some(parts),
+        Parts::Access(_) => None,
+    }
+}
+
+fn access<'p, 'e>(parts: &'p Parts<'e>) -> Option<&'p AccessEntry<'e>> {
+    match parts {
+        Parts::Error(_) => None,
+        Parts::Access(parts) => Some(parts),
+    }
+}
+
+/// A text of an entry, which either log names in its own way.
+fn logged<'e>(
+    parts: &Parts<'e>,
+    of_error: fn(&ErrorEntry<'e>) -> Option<&'e [u8]>,
+    of_access: Variable,
+) -> Option<Cow<'e, [u8]>> {
+    match parts {
+        Parts::Error(parts) => of_error(parts).map(Cow::Borrowed),
+        Parts::Access(parts) => parts.value(of_access),
+    }
+}
 
 /// How each field of a log entry is taken from it, in the order of display.
 #[rustfmt::skip]
 const OF_ENTRY: &[(abi::rstdiag_field, OfEntry)] = &[
     (abi::RSTDIAG_FIELD_LOG, |(e, _, _), put| put.text(&e.raw)),
-    (abi::RSTDIAG_FIELD_LOG_KIND, |_, put| put.text("error")),
+    (abi::RSTDIAG_FIELD_LOG_KIND, |(_, e, _), put| put.text(e.kind())),
     (abi::RSTDIAG_FIELD_LOG_FILE, |(e, _, _), put| put.text(e.file)),
     (abi::RSTDIAG_FIELD_LOG_LINE, |(e, _, _), put| put.number(clamp(e.line))),
     (abi::RSTDIAG_FIELD_LOG_TIME, |(e, _, _), put| put.number(e.time.0)),
-    (abi::RSTDIAG_FIELD_LOG_LEVEL, |(_, e, _), put| put.text(e.level.word())),
-    (abi::RSTDIAG_FIELD_LOG_PID, |(_, e, _), put| put.number(e.pid)),
-    (abi::RSTDIAG_FIELD_LOG_CONNECTION, |(_, e, _), put| put.numbers(e.connection.map(clamp))),
-    (abi::RSTDIAG_FIELD_LOG_MESSAGE, |(_, e, _), put| put.text(e.message)),
-    (abi::RSTDIAG_FIELD_LOG_ERRNO, |(_, e, _), put| put.numbers(e.errno.map(|errno| errno.code))),
-    (abi::RSTDIAG_FIELD_LOG_ACTION, |(_, e, _), put| put.texts(e.action)),
-    (abi::RSTDIAG_FIELD_LOG_CLIENT, |(_, e, _), put| put.texts(e.client)),
-    (abi::RSTDIAG_FIELD_LOG_SERVER, |(_, e, _), put| put.texts(e.server)),
-    (abi::RSTDIAG_FIELD_LOG_REQUEST, |(_, e, _), put| put.texts(e.request)),
-    (abi::RSTDIAG_FIELD_LOG_SUBREQUEST, |(_, e, _), put| put.texts(e.subrequest)),
-    (abi::RSTDIAG_FIELD_LOG_UPSTREAM, |(_, e, _), put| put.texts(e.upstream)),
-    (abi::RSTDIAG_FIELD_LOG_HOST, |(_, e, _), put| put.texts(e.host)),
-    (abi::RSTDIAG_FIELD_LOG_REFERRER, |(_, e, _), put| put.texts(e.referrer)),
+    (abi::RSTDIAG_FIELD_LOG_LEVEL, |(_, e, _), put| put.texts(error(e).map(|e| e.level.word()))),
+    (abi::RSTDIAG_FIELD_LOG_PID, |(_, e, _), put| match e {
+        Parts::Error(e) => put.number(e.pid),
+        Parts::Access(e) => put.numbers(e.pid()),
+    }),
+    (abi::RSTDIAG_FIELD_LOG_CONNECTION, |(_, e, _), put| put.numbers(match e {
+        Parts::Error(e) => e.connection,
+        Parts::Access(e) => e.connection(),
+    }.map(clamp))),
+    (abi::RSTDIAG_FIELD_LOG_MESSAGE, |(_, e, _), put| put.texts(error(e).map(|e| e.message))),
+    (abi::RSTDIAG_FIELD_LOG_ERRNO, |(_, e, _), put| {
+        put.numbers(error(e).and_then(|e| e.errno).map(|errno| errno.code));
+    }),
+    (abi::RSTDIAG_FIELD_LOG_ACTION, |(_, e, _), put| put.texts(error(e).and_then(|e| e.action))),
+    (abi::RSTDIAG_FIELD_LOG_CLIENT, |(_, e, _), put| {
+        put.texts(logged(e, |e| e.client, Variable::RemoteAddr));
+    }),
+    (abi::RSTDIAG_FIELD_LOG_SERVER, |(_, e, _), put| {
+        put.texts(logged(e, |e| e.server, Variable::ServerName));
+    }),
+    (abi::RSTDIAG_FIELD_LOG_REQUEST, |(_, e, _), put| {
+        put.texts(logged(e, |e| e.request, Variable::Request));
+    }),
+    (abi::RSTDIAG_FIELD_LOG_SUBREQUEST, |(_, e, _), put| {
+        put.texts(error(e).and_then(|e| e.subrequest));
+    }),
+    (abi::RSTDIAG_FIELD_LOG_UPSTREAM, |(_, e, _), put| {
+        put.texts(logged(e, |e| e.upstream, Variable::UpstreamAddr));
+    }),
+    (abi::RSTDIAG_FIELD_LOG_HOST, |(_, e, _), put| {
+        put.texts(logged(e, |e| e.host, Variable::HttpHost));
+    }),
+    (abi::RSTDIAG_FIELD_LOG_REFERRER, |(_, e, _), put| {
+        put.texts(logged(e, |e| e.referrer, Variable::HttpReferer));
+    }),
+    (abi::RSTDIAG_FIELD_LOG_STATUS, |(_, e, _), put| {
+        put.numbers(access(e).and_then(|e| e.status()));
+    }),
+    (abi::RSTDIAG_FIELD_LOG_REQUEST_TIME, |(_, e, _), put| {
+        put.numbers(access(e).and_then(|e| e.request_time()));
+    }),
+    (abi::RSTDIAG_FIELD_LOG_BYTES_SENT, |(_, e, _), put| {
+        put.numbers(access(e).and_then(|e| e.bytes_sent()).map(clamp));
+    }),
+    (abi::RSTDIAG_FIELD_LOG_REQUEST_ID, |(_, e, _), put| {
+        put.texts(access(e).and_then(|e| e.request_id()));
+    }),
     (abi::RSTDIAG_FIELD_MATCH_SCORE, |(_, _, m), put| put.number(m.score)),
     (abi::RSTDIAG_FIELD_MATCH_EVIDENCE, |(_, _, m), put| put.text(m.evidence.words())),
     (abi::RSTDIAG_FIELD_MATCH_DELTA, |(_, _, m), put| put.number(m.delta)),
@@ -273,10 +334,12 @@ impl Values {
         self.text.clear();
         self.group(0, OF_STREAM, wanted, |row, put| row(verdict, put));
         if is_log_wanted(wanted) {
-            for (group, (entry, found)) in (1..).zip(verdict.entries()) {
-                let Some(parts) = entry.parts() else { continue };
+            let errors = verdict.entries().map(|(entry, found)| (entry, *found));
+            let all = errors.chain(verdict.access_entries());
+            for (group, (entry, found)) in (1..).zip(all) {
+                let Some(parts) = entry.any_parts() else { continue };
                 self.group(group, OF_ENTRY, wanted, |row, put| {
-                    row(&(&entry, &parts, found), put);
+                    row(&(&entry, &parts, &found), put);
                 });
             }
         }
@@ -402,8 +465,8 @@ mod tests {
         let mut session = Session::new();
         assert!(session.set_time_zone("UTC").is_ok());
         session.begin_error_log("error.log");
-        session.error_log_bytes(LOG);
-        assert!(session.end_error_log().is_ok());
+        session.log_bytes(LOG);
+        assert!(session.end_log().is_ok());
         let client = Endpoint { addr: Some(IpAddr::from([192, 0, 2, 1])), port: 4000 };
         let server = Endpoint { addr: Some(IpAddr::from([192, 0, 2, 2])), port: 80 };
         let syn = Header { syn: true, ..Header::default() };

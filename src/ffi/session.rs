@@ -11,14 +11,21 @@ use crate::abi;
 use crate::correlate::report::Report;
 use crate::error::Error;
 use crate::limits;
-use crate::session::{Session, When};
+use crate::session::{LogKind, Session, When};
 use crate::time::CaptureTime;
+
+/// The format of access logs that nobody has given one for, as in nginx.
+const DEFAULT_FORMAT: &str = "combined";
 
 /// What an `rstdiag_session` of the header is.
 pub(super) struct Handle {
     core: Session,
     /// Path of the error log until the first segment makes us read it.
     error_log: Vec<u8>,
+    /// The same of the access log.
+    access_log: Vec<u8>,
+    /// Whether the format of access logs can be used, once one is given.
+    is_format_good: Option<bool>,
     logs: Logs,
     /// When to look whether the logs have grown.
     look_at: Instant,
@@ -41,6 +48,8 @@ impl Handle {
         Handle {
             core: Session::new(),
             error_log: Vec::new(),
+            access_log: Vec::new(),
+            is_format_good: None,
             logs: Logs::default(),
             look_at: Instant::now(),
             fed: false,
@@ -77,6 +86,15 @@ impl Handle {
                 self.error_log = value.to_vec();
                 Ok(())
             }
+            abi::RSTDIAG_OPTION_ACCESS_LOG => {
+                self.access_log = value.to_vec();
+                Ok(())
+            }
+            abi::RSTDIAG_OPTION_ACCESS_LOG_FORMAT => {
+                let set = self.core.set_access_log_format(&text());
+                self.is_format_good = Some(set.is_ok());
+                set
+            }
             _ => return Err(Failure::Argument { what: "option", value: i64::from(option) }),
         };
         if let Err(error) = set {
@@ -87,17 +105,41 @@ impl Handle {
     }
 
     fn read_logs(&mut self, begin: CaptureTime) {
-        let path = std::mem::take(&mut self.error_log);
-        if path.is_empty() {
-            return;
-        }
         // As the log's clock shows it.
         let begin = begin.plus(self.core.clock_offset().saturating_neg());
         self.core.begin_at(begin);
-        let (logs, notices) = Logs::load(&path, begin, &mut self.core);
-        self.logs = logs;
-        notices.iter().for_each(|notice| self.notice(notice));
+        let error_log = std::mem::take(&mut self.error_log);
+        if !error_log.is_empty() {
+            self.read_log(LogKind::Error, &error_log, begin);
+        }
+        let access_log = std::mem::take(&mut self.access_log);
+        if !access_log.is_empty() {
+            self.read_access_log(&access_log, begin);
+        }
         self.look_at = Instant::now() + Logs::rest(self.core.log_entries());
+    }
+
+    fn read_log(&mut self, kind: LogKind, path: &[u8], begin: CaptureTime) {
+        let notices = self.logs.load(kind, path, begin, &mut self.core);
+        notices.iter().for_each(|notice| self.notice(notice));
+    }
+
+    fn read_access_log(&mut self, path: &[u8], begin: CaptureTime) {
+        // A format that is refused has been told of.
+        let is_usable = self
+            .is_format_good
+            .unwrap_or_else(|| self.core.set_access_log_format(DEFAULT_FORMAT).is_ok());
+        if !is_usable {
+            return;
+        }
+        match self.core.access_log_lacks() {
+            Some(why) => self.notice(&Error::Log {
+                log: LogKind::Access.name(),
+                path: convert::escaped(path),
+                why: why.to_owned(),
+            }),
+            None => self.read_log(LogKind::Access, path, begin),
+        }
     }
 
     /// A live capture goes on while nginx writes: the logs are looked at now and then.

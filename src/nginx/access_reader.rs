@@ -10,7 +10,9 @@ use memchr::memchr;
 
 use super::access_log::{self, AccessEntry};
 use super::log_format::LogFormat;
+use super::prefix;
 use crate::limits;
+use crate::time::{LogTime, SECOND};
 
 /// What some editors put at the beginning of a file.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -166,12 +168,13 @@ impl AccessLogReader {
             1 => raw.strip_prefix(BYTE_ORDER_MARK).unwrap_or(raw),
             _ => raw,
         };
-        if raw.trim_ascii().is_empty() || !keeper.may_want(raw) {
+        // Whether the format is the log's shows on the first line, whoever wants that.
+        if raw.trim_ascii().is_empty() || number > 1 && !keeper.may_want(raw) {
             self.counts.passed += 1;
             return;
         }
         let mut ambiguous = false;
-        match access_log::parse(&self.format, raw, &mut ambiguous) {
+        match parse(&self.format, raw, &mut ambiguous) {
             Some(entry) => {
                 self.counts.entries += 1;
                 self.counts.ambiguous += u64::from(ambiguous);
@@ -188,6 +191,30 @@ impl AccessLogReader {
             self.misfits.push((number, self.format.stumbles_at(raw)));
         }
     }
+}
+
+/// The time of the first entry in the beginning of a log; `None` if none of its first lines is
+/// of the format.
+pub fn begins(format: &LogFormat, head: &[u8]) -> Option<LogTime> {
+    let lines = head.strip_prefix(BYTE_ORDER_MARK).unwrap_or(head).split(|&byte| byte == b'\n');
+    let lines = lines.filter(|line| !line.trim_ascii().is_empty()).take(limits::MISFITS);
+    lines.filter_map(|line| parse(format, line, &mut false)?.time()).next().map(|stamp| {
+        // The wall clock is some hours off, which does not matter here.
+        LogTime(stamp.instant.div_euclid(SECOND))
+    })
+}
+
+/// Takes a line apart, as it stands or, if it is not of the format so, without what something
+/// else than nginx has put before it: a line of the format may itself begin like that.
+fn parse<'l>(
+    format: &LogFormat,
+    line: &'l [u8],
+    ambiguous: &mut bool,
+) -> Option<AccessEntry<'l>> {
+    access_log::parse(format, line, ambiguous).or_else(|| {
+        let bare = prefix::strip(line);
+        (bare.len() < line.len()).then(|| access_log::parse(format, bare, ambiguous)).flatten()
+    })
 }
 
 /// The first line without its end, and what follows; `None` if it has no end.

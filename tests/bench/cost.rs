@@ -138,10 +138,10 @@ fn reading(dir: &Path) {
         loop {
             match file.read(&mut bytes).unwrap() {
                 0 => break,
-                len => session.error_log_bytes(&bytes[..len]),
+                len => session.log_bytes(&bytes[..len]),
             }
         }
-        session.end_error_log().unwrap();
+        session.end_log().unwrap();
         read = read.min(start.elapsed().as_secs_f64());
     }
     std::fs::remove_file(&log).unwrap();

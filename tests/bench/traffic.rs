@@ -201,8 +201,8 @@ impl Traffic {
         session.set_time_zone("UTC").unwrap();
         if self.with_log {
             session.begin_error_log("error.log");
-            session.error_log_bytes(&self.log());
-            session.end_error_log().unwrap();
+            session.log_bytes(&self.log());
+            session.end_log().unwrap();
         }
         let server = Endpoint { addr: Some(IpAddr::from(SERVER)), port: 80 };
         let mut frame = 0;

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use rstdiag::correlate::store::Parts;
 use rstdiag::correlate::verdict::Verdict;
+use rstdiag::nginx::log_format::Variable;
 use rstdiag::session::{Session, When};
 
 use super::host::host;
@@ -42,6 +44,7 @@ pub const FIELDS: &[&str] = &[
     "rstdiag.nginx_sees",
     "rstdiag.leg",
     "rstdiag.other_leg",
+    "rstdiag.log.kind",
     "rstdiag.log.line",
     "rstdiag.log.level",
     "rstdiag.log.connection",
@@ -53,6 +56,10 @@ pub const FIELDS: &[&str] = &[
     "rstdiag.log.request",
     "rstdiag.log.upstream",
     "rstdiag.log.host",
+    "rstdiag.log.status",
+    "rstdiag.log.request_time",
+    "rstdiag.log.bytes_sent",
+    "rstdiag.log.request_id",
     "rstdiag.match.score",
     "rstdiag.match.evidence",
     "rstdiag.match.delta",
@@ -65,12 +72,19 @@ pub type Found = BTreeMap<&'static str, Vec<String>>;
 /// Score from which on an entry is said to be about a stream, not only perhaps.
 const CERTAIN: u32 = 60;
 
-/// Lines of the log that are said to be about the stream.
+/// Lines of the error log that are said to be about the stream.
 pub fn lines(found: &Found) -> Vec<u64> {
-    let scores = found["rstdiag.match.score"].iter();
-    let lines = found["rstdiag.log.line"].iter().zip(scores);
+    lines_of("error", found)
+}
+
+/// Lines of a log of this kind that are said to be about the stream.
+pub fn lines_of(wanted: &str, found: &Found) -> Vec<u64> {
+    let kinds = found["rstdiag.log.kind"].iter().zip(&found["rstdiag.match.score"]);
+    let lines = found["rstdiag.log.line"].iter().zip(kinds);
     lines
-        .filter(|(_, score)| score.parse::<u32>().unwrap() >= CERTAIN)
+        .filter(|(_, (kind, score))| {
+            *kind == wanted && score.parse::<u32>().unwrap() >= CERTAIN
+        })
         .map(|(line, _)| line.parse().unwrap())
         .collect()
 }
@@ -129,19 +143,38 @@ fn of_verdict(v: &Verdict<'_>) -> Found {
     put("rstdiag.nginx_sees", v.nginx_sees().map(flag));
     put("rstdiag.leg", v.leg().map(|leg| leg.word().into()));
     put("rstdiag.other_leg", v.other_leg().map(|frame| frame.to_string()));
-    for (entry, matched) in v.entries() {
-        let Some(parts) = entry.parts() else { continue };
+    let errors = v.entries().map(|(entry, matched)| (entry, *matched));
+    for (entry, matched) in errors.chain(v.access_entries()) {
+        put("rstdiag.log.kind", entry.any_parts().map(|parts| parts.kind().into()));
         put("rstdiag.log.line", Some(entry.line.to_string()));
-        put("rstdiag.log.level", Some(parts.level.word().into()));
-        put("rstdiag.log.connection", parts.connection.map(|n| n.to_string()));
-        put("rstdiag.log.message", Some(text(parts.message)));
-        put("rstdiag.log.errno", parts.errno.map(|errno| errno.code.to_string()));
-        put("rstdiag.log.action", parts.action.map(text));
-        put("rstdiag.log.client", parts.client.map(text));
-        put("rstdiag.log.server", parts.server.map(text));
-        put("rstdiag.log.request", parts.request.map(text));
-        put("rstdiag.log.upstream", parts.upstream.map(text));
-        put("rstdiag.log.host", parts.host.map(text));
+        match entry.any_parts() {
+            Some(Parts::Error(parts)) => {
+                put("rstdiag.log.level", Some(parts.level.word().into()));
+                put("rstdiag.log.connection", parts.connection.map(|n| n.to_string()));
+                put("rstdiag.log.message", Some(text(parts.message)));
+                put("rstdiag.log.errno", parts.errno.map(|errno| errno.code.to_string()));
+                put("rstdiag.log.action", parts.action.map(text));
+                put("rstdiag.log.client", parts.client.map(text));
+                put("rstdiag.log.server", parts.server.map(text));
+                put("rstdiag.log.request", parts.request.map(text));
+                put("rstdiag.log.upstream", parts.upstream.map(text));
+                put("rstdiag.log.host", parts.host.map(text));
+            }
+            Some(Parts::Access(parts)) => {
+                let value = |variable| parts.value(variable).map(|value| text(&value));
+                put("rstdiag.log.connection", parts.connection().map(|n| n.to_string()));
+                put("rstdiag.log.client", value(Variable::RemoteAddr));
+                put("rstdiag.log.server", value(Variable::ServerName));
+                put("rstdiag.log.request", value(Variable::Request));
+                put("rstdiag.log.upstream", value(Variable::UpstreamAddr));
+                put("rstdiag.log.host", value(Variable::HttpHost));
+                put("rstdiag.log.status", parts.status().map(|n| n.to_string()));
+                put("rstdiag.log.request_time", parts.request_time().map(seconds));
+                put("rstdiag.log.bytes_sent", parts.bytes_sent().map(|n| n.to_string()));
+                put("rstdiag.log.request_id", value(Variable::RequestId));
+            }
+            None => {}
+        }
         put("rstdiag.match.score", Some(matched.score.to_string()));
         put("rstdiag.match.evidence", Some(matched.evidence.words()));
         put("rstdiag.match.delta", Some(seconds(matched.delta)));

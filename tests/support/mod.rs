@@ -172,7 +172,7 @@ pub fn read_log(session: &mut Session, path: &Path) {
     let bytes = std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     session.begin_error_log(&path.to_string_lossy());
     for piece in bytes.chunks(4096) {
-        session.error_log_bytes(piece);
+        session.log_bytes(piece);
     }
-    session.end_error_log().expect("a usable log");
+    session.end_log().expect("a usable log");
 }

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use super::identity;
 use super::source::{self, Source};
 use crate::limits;
-use crate::session::{self, earliest_of_interest};
+use crate::session::{earliest_of_interest, LogKind, Session};
 use crate::time::{CaptureTime, LogTime};
 
 /// Seconds that the clocks of a file system and of a log may show apart, zones included.
@@ -33,7 +33,12 @@ pub(super) struct Found {
 }
 
 /// The files that a path stands for, which may be a file, a directory or a pattern.
-pub(super) fn files(path: &[u8], begin: CaptureTime) -> Found {
+pub(super) fn files(
+    path: &[u8],
+    kind: LogKind,
+    begin: CaptureTime,
+    session: &Session,
+) -> Found {
     let path = Path::new(OsStr::from_bytes(path));
     let one = || Found { files: vec![path.into()], is_one: true, notices: Vec::new() };
     let wrong = |why: String| Found {
@@ -59,11 +64,17 @@ pub(super) fn files(path: &[u8], begin: CaptureTime) -> Found {
     if candidates.is_empty() {
         return wrong("there is no file; name the log, or the directory that holds it".into());
     }
-    chosen(path, candidates, begin)
+    chosen(path, candidates, kind, begin, session)
 }
 
 /// The logs among the candidates, oldest first.
-fn chosen(path: &Path, mut candidates: Vec<PathBuf>, begin: CaptureTime) -> Found {
+fn chosen(
+    path: &Path,
+    mut candidates: Vec<PathBuf>,
+    kind: LogKind,
+    begin: CaptureTime,
+    session: &Session,
+) -> Found {
     let mut notices = Vec::new();
     if candidates.len() > limits::LOG_FILES {
         candidates.truncate(limits::LOG_FILES);
@@ -81,7 +92,7 @@ fn chosen(path: &Path, mut candidates: Vec<PathBuf>, begin: CaptureTime) -> Foun
         if !metadata.is_file() || !seen.insert(identity(&metadata)) {
             continue;
         }
-        let first = match first_entry(&candidate) {
+        let first = match first_entry(&candidate, kind, session) {
             Ok(Some(first)) => first,
             // nginx may be about to write to it.
             Ok(None) if metadata.len() == 0 => LogTime(i64::MAX),
@@ -100,8 +111,16 @@ fn chosen(path: &Path, mut candidates: Vec<PathBuf>, begin: CaptureTime) -> Foun
         }
     }
     if logs.is_empty() && notices.is_empty() {
-        let why = "it holds no log of the time of the capture that nginx's error_log wrote; \
-                   name the file that is one";
+        let why = match kind {
+            LogKind::Error => {
+                "it holds no log of the time of the capture that nginx's error_log wrote; \
+                 name the file that is one"
+            }
+            LogKind::Access => {
+                "it holds no log of the time of the capture whose first lines are of the \
+                 access_log_format; set that to the log_format of nginx.conf"
+            }
+        };
         notices.push((path.to_owned(), why.to_owned()));
     }
     logs.sort();
@@ -110,10 +129,14 @@ fn chosen(path: &Path, mut candidates: Vec<PathBuf>, begin: CaptureTime) -> Foun
 }
 
 /// The time of the first entry; `None` if what the file begins with is no such log.
-fn first_entry(path: &Path) -> Result<Option<LogTime>, String> {
+fn first_entry(
+    path: &Path,
+    kind: LogKind,
+    session: &Session,
+) -> Result<Option<LogTime>, String> {
     let mut head = Vec::new();
     let source = Source::open(path)?;
     // What can be read of a damaged file is looked at all the same.
     let _ = source.take(limits::LOG_HEAD).read_to_end(&mut head);
-    Ok(session::error_log_begins(&head))
+    Ok(session.log_begins(kind, &head))
 }

@@ -25,7 +25,7 @@ use self::source::Source;
 use super::convert::escaped;
 use crate::error::Error;
 use crate::limits;
-use crate::session::Session;
+use crate::session::{LogKind, Session};
 use crate::time::CaptureTime;
 
 /// Bytes that are read at once.
@@ -43,13 +43,14 @@ fn identity(metadata: &Metadata) -> Identity {
 #[derive(Debug, Default)]
 pub(super) struct Logs {
     /// Where new files may appear.
-    names: BTreeSet<PathBuf>,
+    names: BTreeSet<(LogKind, PathBuf)>,
     followed: Vec<Followed>,
 }
 
 /// A file that may grow.
 #[derive(Debug)]
 struct Followed {
+    kind: LogKind,
     path: PathBuf,
     identity: Identity,
     /// Bytes that were read.
@@ -59,18 +60,21 @@ struct Followed {
 }
 
 impl Logs {
-    /// Gives the error log at `path`, which may be a file, a directory or a pattern, to the
-    /// session. Every notice names a path, what is wrong with it, and what to do; what is right
-    /// is used all the same. The capture begins at `begin`.
+    /// Gives the log of this kind at `path`, which may be a file, a directory or a pattern, to
+    /// the session. Every notice names a path, what is wrong with it, and what to do; what is
+    /// right is used all the same. The capture begins at `begin`.
     pub(super) fn load(
+        &mut self,
+        kind: LogKind,
         path: &[u8],
         begin: CaptureTime,
         session: &mut Session,
-    ) -> (Logs, Vec<Error>) {
-        let mut logs = Logs::default();
-        let found = find::files(path, begin);
+    ) -> Vec<Error> {
+        let notice = |path: &Path, why| Error::Log { log: kind.name(), path: shown(path), why };
+        let found = find::files(path, kind, begin, session);
         let mut notices: Vec<Error> =
             found.notices.into_iter().map(|(path, why)| notice(&path, why)).collect();
+        let mut followed = Vec::new();
         for file in found.files {
             let shown = shown(&file);
             let source = match Source::open(&file) {
@@ -81,24 +85,22 @@ impl Logs {
                 }
             };
             let (identity, grows) = (source.identity, source.is_plain);
-            let number = session.begin_error_log(&shown);
+            let number = session.begin_log(kind, &shown);
             let (read, failure) = copy(source, u64::MAX, session);
-            let ended = session.end_error_log();
+            let ended = session.end_log();
             notices.extend(failure.map(|why| notice(&file, why)));
             if grows {
-                logs.names.insert(file.clone());
-                logs.followed.push(Followed { path: file, identity, read, number });
+                followed.push(Followed { kind, path: file, identity, read, number });
             }
             // A log that has just been rotated is empty, and what others of a directory hold
             // is nobody's mistake.
             notices.extend(ended.err().filter(|_| found.is_one));
         }
         // The last ones are the newest.
-        let old = logs.followed.len().saturating_sub(limits::LOGS_FOLLOWED);
-        for followed in logs.followed.drain(..old) {
-            logs.names.remove(&followed.path);
-        }
-        (logs, notices)
+        followed.drain(..followed.len().saturating_sub(limits::LOGS_FOLLOWED));
+        self.names.extend(followed.iter().map(|file| (kind, file.path.clone())));
+        self.followed.append(&mut followed);
+        notices
     }
 
     /// Reads what was added to the logs since, as far as that is done at once. What cannot be
@@ -106,17 +108,20 @@ impl Logs {
     pub(super) fn follow(&mut self, session: &mut Session) {
         let mut room = limits::LOG_GROWTH;
         self.followed.retain_mut(|file| file.go_on(&mut room, session));
-        for name in &self.names {
+        for (kind, name) in &self.names {
+            let kind = *kind;
             let Ok(metadata) = fs::metadata(name) else { continue };
             let new = identity(&metadata);
-            if self.followed.iter().all(|file| file.identity != new) {
-                let number = session.begin_error_log(&shown(name));
-                let mut file = Followed { path: name.clone(), identity: new, read: 0, number };
+            let is_new = |file: &Followed| (file.kind, file.identity) != (kind, new);
+            if self.followed.iter().all(is_new) {
+                let number = session.begin_log(kind, &shown(name));
+                let path = name.clone();
+                let mut file = Followed { kind, path, identity: new, read: 0, number };
                 file.read_growth(&metadata, &mut room, session);
                 self.followed.push(file);
             }
         }
-        let too_many = self.followed.len().saturating_sub(limits::LOGS_FOLLOWED);
+        let too_many = self.followed.len().saturating_sub(2 * limits::LOGS_FOLLOWED);
         self.followed.drain(..too_many);
     }
 
@@ -139,7 +144,7 @@ impl Followed {
                 // Between two names it is nowhere; when another has its name, it is gone.
                 return metadata.is_none();
             };
-            session.rename_error_log(self.number, &shown(&path));
+            session.rename_log(self.number, &shown(&path));
             self.path = path;
             metadata = Some(found);
         }
@@ -154,7 +159,7 @@ impl Followed {
             return;
         }
         if metadata.len() < self.read {
-            self.number = session.begin_error_log(&shown(&self.path));
+            self.number = session.begin_log(self.kind, &shown(&self.path));
             self.read = 0;
         }
         let Ok(mut file) = source::open(&self.path) else { return };
@@ -162,7 +167,7 @@ impl Followed {
         if !same || file.seek(SeekFrom::Start(self.read)).is_err() {
             return;
         }
-        session.resume_error_log(self.number);
+        session.resume_log(self.number);
         // It is not ended: a line that is not whole yet will be.
         let (read, _) = copy(file, *room, session);
         self.read += read;
@@ -187,7 +192,7 @@ fn copy(mut from: impl Read, room: u64, session: &mut Session) -> (u64, Option<S
         match from.read(&mut chunk) {
             Ok(0) => break,
             Ok(len) => {
-                session.error_log_bytes(&chunk[..len]);
+                session.log_bytes(&chunk[..len]);
                 done += len as u64;
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -199,10 +204,6 @@ fn copy(mut from: impl Read, room: u64, session: &mut Session) -> (u64, Option<S
 
 fn shown(path: &Path) -> String {
     escaped(path.as_os_str().as_bytes())
-}
-
-fn notice(path: &Path, why: String) -> Error {
-    Error::Log { path: shown(path), why }
 }
 
 #[cfg(test)]

@@ -73,7 +73,9 @@ struct Loaded {
 fn load(path: &Path) -> Loaded {
     let mut session = Session::new();
     session.begin_at(BEGIN);
-    let (logs, notices) = Logs::load(path.as_os_str().as_bytes(), BEGIN, &mut session);
+    let mut logs = Logs::default();
+    let path = path.as_os_str().as_bytes();
+    let notices = logs.load(LogKind::Error, path, BEGIN, &mut session);
     Loaded { session, logs, notices: notices.iter().map(ToString::to_string).collect() }
 }
 
@@ -232,7 +234,8 @@ fn what_lies_long_before_the_capture_is_left_out() {
         let time = std::time::UNIX_EPOCH + Duration::from_secs(seconds);
         let file = File::options().write(true).open(&path).expect("a file");
         file.set_modified(time).expect("another time");
-        let found = find::files(scratch.0.as_os_str().as_bytes(), BEGIN);
+        let folder = scratch.0.as_os_str().as_bytes();
+        let found = find::files(folder, LogKind::Error, BEGIN, &Session::new());
         assert_eq!(found.files.len(), 1 + read, "{seconds}");
     }
 }
