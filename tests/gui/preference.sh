@@ -21,12 +21,13 @@ close_window
 open_window -o rstdiag.time_zone:+08:00
 rows "$3/before.png"
 select_ours
-# The item's menu: from its end up to Protocol Preferences, and in there to the zone.
+# The item's menu: from its end up to Protocol Preferences, and in there to the zone,
+# behind both logs and the format.
 xdotool mousemove 200 546 click 3
 sleep 1
 xdotool key Up key Up key Right
 sleep 1
-xdotool key Down key Down key Return
+xdotool key Down key Down key Down key Down key Return
 sleep 1
 xdotool key ctrl+a
 xdotool type UTC
