@@ -2,8 +2,8 @@
 //! Which client's stream and which upstream's stream carried the same transaction.
 //!
 //! Nginx is the server of one and the client of the other, and asks its upstream while its own
-//! client waits. Every stream is looked at once as one that asked nginx ([`Asker`]), and once
-//! as one that nginx asked on ([`Passed`]); they are joined by what they have in common. A link
+//! client waits. Every stream is looked at once as one that asked nginx (`Asker`), and once
+//! as one that nginx asked on (`Passed`); they are joined by what they have in common. A link
 //! is claimed only if nothing else fits: of a storm of equal requests, none is.
 
 use std::collections::{HashMap, HashSet};
