@@ -15,7 +15,7 @@ use serde_json::Value;
 mod support;
 
 use support::found::{by_core, lines, rows, Found};
-use support::host::{is_root, open_up, readable_dir};
+use support::lab::recorded;
 
 /// Names in the truth, and the fields that they are about.
 const ASSERTED: &[(&str, &str)] = &[
@@ -38,21 +38,9 @@ const WITHOUT_KEYS: &[&str] = &["phase", "stage", "transaction", "cause"];
 type Streams = BTreeMap<u32, Found>;
 
 /// A recording of now; `None` where that needs root and there is none.
-fn recorded() -> Option<&'static Path> {
+fn recording() -> Option<&'static Path> {
     static DIR: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let dir = DIR.get_or_init(|| {
-        if !is_root() {
-            assert!(std::env::var_os("CI").is_none(), "CI has to run the lab");
-            eprintln!("SKIPPED: the lab makes network namespaces, which takes root");
-            return None;
-        }
-        let dir = readable_dir("http2");
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab/http2.py");
-        let out = Command::new("python3").arg(script).arg(&dir).output().expect("python3");
-        assert!(out.status.success(), "http2.py: {}", String::from_utf8_lossy(&out.stderr));
-        open_up(&dir);
-        Some(dir)
-    });
+    let dir = DIR.get_or_init(|| recorded("http2", &[]));
     dir.as_deref()
 }
 
@@ -128,7 +116,7 @@ fn compare(truth: &Value, found: &Found, wrong: &mut Vec<String>) {
 
 #[test]
 fn with_the_keys_it_is_as_it_was_done() {
-    let Some(dir) = recorded() else { return };
+    let Some(dir) = recording() else { return };
     let (truth, found) = (truth(dir), shown(dir, true));
     let mut wrong = Vec::new();
     pairs(&truth, &found).iter().for_each(|(truth, found)| compare(truth, found, &mut wrong));
@@ -137,7 +125,7 @@ fn with_the_keys_it_is_as_it_was_done() {
 
 #[test]
 fn without_the_keys_nothing_wrong_is_claimed() {
-    let Some(dir) = recorded() else { return };
+    let Some(dir) = recording() else { return };
     let truth = truth(dir);
     for found in [shown(dir, false), replayed(dir)] {
         let mut wrong = Vec::new();
@@ -169,7 +157,7 @@ fn without_the_keys_nothing_wrong_is_claimed() {
 /// nginx's connection with the request that it names.
 #[test]
 fn entries_of_the_log_are_on_the_streams_that_they_are_about() {
-    let Some(dir) = recorded() else { return };
+    let Some(dir) = recording() else { return };
     let log = std::fs::read_to_string(dir.join("error.log")).unwrap();
     let log: Vec<&str> = log.lines().collect();
     let found = shown(dir, true);

@@ -12,24 +12,13 @@ use serde_json::Value;
 
 mod support;
 
-use support::host::{host, is_root, open_up, readable_dir};
+use support::host::host;
+use support::lab::recorded;
 
 /// A recording of now; `None` where that needs root and there is none.
-fn recorded() -> Option<&'static Path> {
+fn recording() -> Option<&'static Path> {
     static DIR: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let dir = DIR.get_or_init(|| {
-        if !is_root() {
-            assert!(std::env::var_os("CI").is_none(), "CI has to run the lab");
-            eprintln!("SKIPPED: the lab makes network namespaces, which takes root");
-            return None;
-        }
-        let dir = readable_dir("tls");
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab/tls.py");
-        let out = Command::new("python3").arg(script).arg(&dir).output().expect("python3");
-        assert!(out.status.success(), "tls.py: {}", String::from_utf8_lossy(&out.stderr));
-        open_up(&dir);
-        Some(dir)
-    });
+    let dir = DIR.get_or_init(|| recorded("tls", &[]));
     dir.as_deref()
 }
 
@@ -71,7 +60,7 @@ fn number(value: &Value) -> String {
 
 #[test]
 fn with_the_keys_it_is_as_in_the_clear() {
-    let Some(dir) = recorded() else { return };
+    let Some(dir) = recording() else { return };
     let (truth, told) = (truth(dir), told(dir, true));
     assert_eq!(told.len(), truth.len());
     for stream in &truth {
@@ -97,7 +86,7 @@ fn with_the_keys_it_is_as_in_the_clear() {
 
 #[test]
 fn without_the_keys_nothing_wrong_is_claimed() {
-    let Some(dir) = recorded() else { return };
+    let Some(dir) = recording() else { return };
     let told = told(dir, false);
     let mut claimed = 0;
     for stream in &truth(dir) {

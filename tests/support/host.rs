@@ -7,12 +7,13 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
 use serde_json::Value;
+
+use super::lab::{is_root, open_up, readable_dir};
 
 /// The user that the host runs as, where the tests run as root: nobody.
 const NOBODY: &str = "65534";
@@ -36,41 +37,6 @@ pub fn host() -> &'static Host {
         assert!(listed.contains("rstdiag.so"), "tshark does not list the plugin:\n{listed}");
         host
     })
-}
-
-/// A new folder that any user can read. It is left for whoever looks into a failure; those of
-/// programs that have ended go away with the next one.
-pub fn readable_dir(name: &str) -> PathBuf {
-    let prefix = format!("rstdiag-{name}-");
-    for entry in fs::read_dir(std::env::temp_dir()).unwrap().flatten() {
-        let file = entry.file_name().into_string().unwrap_or_default();
-        let process = file.strip_prefix(&prefix).and_then(|pid| pid.parse::<u32>().ok());
-        if process.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
-            let _ = fs::remove_dir_all(entry.path());
-        }
-    }
-    let dir = std::env::temp_dir().join(format!("{prefix}{}", std::process::id()));
-    fs::create_dir_all(&dir).unwrap();
-    open_up(&dir);
-    dir
-}
-
-/// Lets everybody read a folder and what is in it.
-pub fn open_up(dir: &Path) {
-    fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).unwrap();
-    for entry in fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            open_up(&path);
-        } else {
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        }
-    }
-}
-
-pub fn is_root() -> bool {
-    // SAFETY: takes nothing, changes nothing, cannot fail.
-    unsafe { libc::geteuid() == 0 }
 }
 
 /// Cargo builds the plugin beside the tests that need it.

@@ -29,6 +29,7 @@ pub mod fields;
 pub mod found;
 #[cfg(feature = "wireshark")]
 pub mod host;
+pub mod lab;
 #[cfg(feature = "wireshark")]
 pub mod truth;
 pub mod wrap;
