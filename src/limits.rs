@@ -107,6 +107,10 @@ pub const LOG_ZSTD_WINDOW: u32 = 27;
 /// Entries that are kept of all logs together, at most 150 bytes each.
 pub const LOG_ENTRIES: usize = 2_000_000;
 
+/// Entries of access logs among them that only packets can tell from those of a request that went
+/// well: what follows must not find the room taken.
+pub const QUIET_ENTRIES: usize = 1_000_000;
+
 /// Pairs of an entry's second and an end's that are counted to find the log's clock. Each is
 /// an addition; what lies behind is left out.
 pub const CLOCK_PAIRS: usize = 20_000_000;

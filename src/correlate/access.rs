@@ -1,23 +1,32 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The access entries that are kept: those of connections that the error log tells something
-//! about.
+//! The access entries that are kept: those that tell of an end by themselves, and those of
+//! connections that the error log tells something about.
 //!
 //! Both logs count connections alike (`*N` and `$connection`), so an access entry brings to an
-//! error entry what that has not: the client's port, which singles out the stream, and what
-//! became of the request. Numbers begin anew when nginx is started anew, so one number is taken
-//! for one connection only where all its entries within [`limits::CONNECTION_TIME`] name one
-//! client and port.
+//! error entry what that has not: the client's port, which singles out the stream, how many
+//! requests the connection had, and what became of each. Numbers begin anew when nginx is started
+//! anew, so one number is taken for one connection only where all its entries within
+//! [`limits::CONNECTION_TIME`] name one client and port.
+//!
+//! An entry of a connection of which the error log says nothing stands for itself. Of a known
+//! connection, only the last entry is compared with streams: what a stream keeps is its last
+//! exchange.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU64;
 
 use crate::archive::{Archive, Record};
 use crate::correlate::store::request_hash;
 use crate::limits;
+use crate::nginx::access_end::{self, AccessEnd};
+use crate::nginx::access_log::AccessEntry;
 use crate::nginx::access_reader::{AccessLine, Keeper};
-use crate::nginx::log_format::LogFormat;
-use crate::time::{LogTime, SECOND};
+use crate::nginx::error_log::Peer;
+use crate::nginx::log_format::{LogFormat, Variable};
+use crate::nginx::message::Shows;
+use crate::tcp::http::{host_hash, id_hash};
+use crate::time::{CaptureTime, LogTime, SECOND};
 
 /// Zones are whole quarters of an hour from UTC.
 const QUARTER: i64 = 900;
@@ -26,11 +35,22 @@ const QUARTER: i64 = 900;
 /// say in what the zone of the error log is.
 const NEAR: i64 = 30;
 
-/// Access entries, in the order of connections, and then of time.
+const MILLISECOND: i64 = SECOND / 1000;
+
+/// Nanoseconds by which packets and times of an access log may be off from each other: nginx looks
+/// at its clock once for all that it finds to do, and the two clocks are known no better.
+pub const CLOCKS: i64 = 50_000_000;
+
+/// Access entries, in the order of reading.
 #[derive(Debug, Default)]
 pub struct Accesses {
     format: Option<LogFormat>,
     rows: Vec<Row>,
+    /// What rows have in common, each once.
+    settings: Vec<Setting>,
+    setting_numbers: HashMap<Setting, u32>,
+    /// Those with a connection, by that, and then by time.
+    by_connection: Vec<u32>,
     texts: Archive,
     /// Numbers of the connections that error entries are about, in order.
     wanted: Vec<NonZeroU64>,
@@ -40,25 +60,51 @@ pub struct Accesses {
     zone: Option<i64>,
     /// The times of all entries can be compared with those of the error log.
     is_timed: bool,
+    /// Rows of responses that may be cut for all that the log says.
+    quiet: usize,
     dropped: u64,
 }
 
 /// One entry.
 #[derive(Clone, Copy, Debug)]
 struct Row {
-    connection: NonZeroU64,
+    connection: Option<NonZeroU64>,
     /// Nanoseconds since the Unix epoch on the clock of the nginx host.
     instant: i64,
     request: Option<NonZeroU64>,
+    id: Option<NonZeroU64>,
     /// Unspecified if it is not known.
     client: Ipv6Addr,
     text: Record,
-    file: u32,
     line: u32,
+    setting: u32,
+    /// Bytes of the response, at most; [`u32::MAX`] if they are not known.
+    bytes: u32,
+    /// Which request of its connection it is; 0 if that is not known.
+    ordinal: u32,
+    /// Milliseconds since the request's first byte; [`u32::MAX`] if they are not known.
+    took: u32,
     /// Number of the run of entries that name this connection, client and port.
     run: u32,
     /// 0 if it is not known.
     port: u16,
+}
+
+/// What many entries have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Setting {
+    file: u32,
+    end: Option<AccessEnd>,
+    /// See [`Account::status`].
+    status: Option<u16>,
+    server_port: Option<u16>,
+    /// The one that was tried last.
+    upstream: Option<SocketAddr>,
+    host: Option<u64>,
+    /// `bytes` are those of the body only.
+    of_body: bool,
+    /// The time is exact to a millisecond.
+    is_exact: bool,
     /// Quarters of an hour by which nginx's clock was ahead of UTC.
     zone: Option<i8>,
 }
@@ -76,14 +122,74 @@ pub struct Key {
     pub request: Option<u64>,
 }
 
-/// An access entry, as it stands in its file.
-#[derive(Debug)]
-pub(super) struct Found {
-    pub raw: Box<[u8]>,
+/// What access entries tell of an error entry's connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Joined {
+    /// The entry of the error entry's request, from 1; 0 if there is none.
+    of_request: u32,
+    /// The last entry of the connection, from 1; 0 if there is none.
+    last: u32,
+    /// Entries of the connection.
+    count: u32,
+}
+
+/// What the access log says of the last request of a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Account {
+    /// Status of the response that was sent, [`UNSENT`] if none was; `None` if that is not known.
+    pub status: Option<u16>,
+    /// Bytes of that response.
+    pub sent: Option<Sent>,
+    /// [`id_hash`] of the request's identifier.
+    pub id: Option<u64>,
+    /// Requests of the connection so far.
+    pub requests: Option<u32>,
+    /// The latest instant at which the request began.
+    pub asked_by: Option<CaptureTime>,
+}
+
+/// Stands for the status where no byte of a response was sent.
+pub const UNSENT: u16 = 0;
+
+/// Bytes of a response that nginx gave to the client's connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Sent {
+    /// Of the whole.
+    Whole(u32),
+    /// Without the head.
+    Body(u32),
+}
+
+/// An access entry, and what it says by itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Access {
     pub file: u32,
     pub line: u32,
-    /// Nanoseconds that the error log's clock showed when it was written, as if it were UTC.
-    pub shown: i64,
+    pub connection: Option<u64>,
+    /// Nanoseconds since the Unix epoch on the clock of the nginx host.
+    pub instant: i64,
+    /// Nanoseconds that were cut off at most.
+    pub resolution: i64,
+    /// Nanoseconds since the request's first byte.
+    pub took: Option<i64>,
+    pub end: Option<AccessEnd>,
+    pub client: Option<IpAddr>,
+    pub port: Option<u16>,
+    pub server_port: Option<u16>,
+    pub upstream: Option<SocketAddr>,
+    pub request: Option<u64>,
+    pub host: Option<u64>,
+    pub account: Account,
+}
+
+impl Sent {
+    /// How many there are, and how many of the head's these do not include.
+    pub fn beside(self, head: i64) -> (i64, i64) {
+        match self {
+            Sent::Whole(bytes) => (bytes.into(), 0),
+            Sent::Body(bytes) => (bytes.into(), head),
+        }
+    }
 }
 
 impl Accesses {
@@ -97,7 +203,7 @@ impl Accesses {
         self.format.as_ref()
     }
 
-    /// How many entries there are.
+    /// How many entries there are; they are numbered from 0.
     pub fn count(&self) -> usize {
         self.rows.len()
     }
@@ -139,21 +245,38 @@ impl Accesses {
     /// ahead of UTC, if that is not `given`.
     pub fn index(&mut self, given: Option<i64>, errors: impl Iterator<Item = Key>) {
         self.rows.shrink_to_fit();
-        self.rows.sort_by_key(|row| (row.connection, row.instant));
+        let rows = &mut self.rows;
+        let known = (0u32..).zip(&*rows).filter(|(_, row)| row.connection.is_some());
+        self.by_connection = known.map(|(at, _)| at).collect();
+        self.by_connection.sort_by_key(|&at| {
+            let row = &rows[at as usize];
+            (row.connection, row.instant)
+        });
         let mut run = 0;
         let mut last = None;
-        for row in &mut self.rows {
+        for &at in &self.by_connection {
+            let row = &mut rows[at as usize];
             let this = Some((row.connection, row.client, row.port));
             run += u32::from(last != this);
             last = this;
             row.run = run;
         }
-        let tell = self.rows.iter().all(|row| row.zone.is_some());
-        self.zone = match tell {
-            true => None,
-            false => given.or_else(|| self.told_zone(errors)),
-        };
+        let tell = self.settings.iter().all(|setting| setting.zone.is_some());
+        self.zone = given.or_else(|| self.told_zone(errors));
         self.is_timed = tell || self.zone.is_some();
+    }
+
+    /// Seconds by which the error log's clock was ahead of UTC, as access entries tell: the one
+    /// zone that they bear, else the one in which error entries stand next to them.
+    pub fn ahead(&self) -> Option<i64> {
+        let mut zones = self.settings.iter().map(|setting| setting.zone);
+        let first = zones.next()?;
+        match first {
+            Some(zone) => zones
+                .all(|other| other == Some(zone))
+                .then_some(i64::from(zone) * QUARTER),
+            None => self.zone,
+        }
     }
 
     /// The zone in which most error entries were written just before or after the last access
@@ -161,8 +284,9 @@ impl Accesses {
     fn told_zone(&self, errors: impl Iterator<Item = Key>) -> Option<i64> {
         let mut votes: HashMap<i64, u32> = HashMap::new();
         for key in errors {
-            let Some(row) = self.of_connection(key.connection).last() else { continue };
-            let ahead = key.time.0.saturating_sub(row.instant.div_euclid(SECOND));
+            let Some(&last) = self.of_connection(key.connection).last() else { continue };
+            let instant = self.rows[last as usize].instant;
+            let ahead = key.time.0.saturating_sub(instant.div_euclid(SECOND));
             let quarters = (ahead + QUARTER / 2).div_euclid(QUARTER);
             if (ahead - quarters * QUARTER).abs() <= NEAR {
                 *votes.entry(quarters * QUARTER).or_default() += 1;
@@ -172,79 +296,213 @@ impl Accesses {
         best.map(|(zone, _)| zone)
     }
 
-    fn of_connection(&self, connection: NonZeroU64) -> &[Row] {
-        let from = self.rows.partition_point(|row| row.connection < connection);
-        let rest = self.rows.get(from..).unwrap_or_default();
-        let len = rest.partition_point(|row| row.connection == connection);
-        rest.get(..len).unwrap_or_default()
+    fn of_connection(&self, connection: NonZeroU64) -> &[u32] {
+        let number = |&at: &u32| self.rows[at as usize].connection;
+        let wanted = Some(connection);
+        let from = self.by_connection.partition_point(|at| number(at) < wanted);
+        let rest = &self.by_connection[from..];
+        &rest[..rest.partition_point(|at| number(at) == wanted)]
+    }
+
+    fn setting(&self, row: &Row) -> Option<&Setting> {
+        self.settings.get(row.setting as usize)
     }
 
     /// Nanoseconds that the error log's clock showed, as if it were UTC.
-    fn shown(&self, row: &Row) -> Option<i64> {
-        let ahead = row.zone.map(|quarters| i64::from(quarters) * QUARTER).or(self.zone)?;
-        row.instant.checked_add(ahead * SECOND)
+    fn shown(&self, at: u32) -> Option<i64> {
+        let row = self.rows.get(at as usize)?;
+        let own = self.setting(row)?.zone.map(|quarters| i64::from(quarters) * QUARTER);
+        row.instant.checked_add(own.or(self.zone)? * SECOND)
     }
 
     /// The entries of an error entry's connection; none where they disagree on who it is.
-    fn same(&self, key: &Key) -> &[Row] {
-        let all = self.of_connection(key.connection);
-        let time = key.time.0.saturating_mul(SECOND);
-        let reach = limits::CONNECTION_TIME * SECOND;
+    fn same(&self, key: &Key) -> &[u32] {
         // What has no time that could be compared is not used.
         if !self.is_timed {
             return &[];
         }
-        let is_before = |row: &Row, time: i64| self.shown(row).is_some_and(|at| at < time);
-        let from = all.partition_point(|row| is_before(row, time.saturating_sub(reach)));
-        let rest = all.get(from..).unwrap_or_default();
-        let len = rest.partition_point(|row| is_before(row, time.saturating_add(reach)));
-        let near = rest.get(..len).unwrap_or_default();
-        let (Some(first), Some(last)) = (near.first(), near.last()) else { return &[] };
-        let client = Some(IpAddr::V6(first.client).to_canonical())
-            .filter(|_| !first.client.is_unspecified());
-        let differs = client.zip(key.client).is_some_and(|(one, other)| one != other);
+        let near = self.near(self.of_connection(key.connection), key.time);
+        let (Some(&first), Some(&last)) = (near.first(), near.last()) else { return &[] };
+        let (first, last) = (&self.rows[first as usize], &self.rows[last as usize]);
+        let differs = first.client().zip(key.client).is_some_and(|(one, other)| one != other);
         match first.run == last.run && !differs {
             true => near,
             false => &[],
         }
     }
 
-    /// The client's port on an error entry's connection.
-    pub fn port(&self, key: &Key) -> Option<u16> {
-        self.same(key).first().map(|row| row.port).filter(|port| *port != 0)
+    /// Those of these entries that can be about the connection that had this number then.
+    fn near<'r>(&self, all: &'r [u32], time: LogTime) -> &'r [u32] {
+        let time = time.0.saturating_mul(SECOND);
+        let reach = limits::CONNECTION_TIME * SECOND;
+        let is_before = |at: &u32, time: i64| self.shown(*at).is_some_and(|shown| shown < time);
+        let from = all.partition_point(|at| is_before(at, time.saturating_sub(reach)));
+        let rest = &all[from..];
+        &rest[..rest.partition_point(|at| is_before(at, time.saturating_add(reach)))]
+    }
+
+    /// What is known of an error entry's connection.
+    pub fn join(&self, key: &Key, whole: bool) -> Joined {
+        let same = self.same(key);
+        let place = |at: u32| at + 1;
+        Joined {
+            of_request: self.find(key, whole).map_or(0, place),
+            last: same.last().copied().map_or(0, place),
+            count: same.len() as u32,
+        }
     }
 
     /// The access entry of an error entry's request; where the error entry has none and the
     /// connection is `whole`ly the client's, the one that is nearest.
-    pub(super) fn find(&self, key: &Key, whole: bool) -> Option<Found> {
+    fn find(&self, key: &Key, whole: bool) -> Option<u32> {
         let rows = self.same(key);
         let time = key.time.0.checked_mul(SECOND)?;
-        let at = rows.partition_point(|row| self.shown(row).is_some_and(|at| at < time));
+        let at = rows.partition_point(|&at| self.shown(at).is_some_and(|shown| shown < time));
         let (before, after) = rows.split_at_checked(at)?;
         // nginx writes the access entry when it is done with the request, so after the other.
         let mut near = after
             .iter()
             .take(limits::OPEN_REQUESTS)
             .chain(before.iter().rev().take(limits::OPEN_REQUESTS));
-        let row = match key.request {
-            Some(request) => near.find(|row| row.request.map(NonZeroU64::get) == Some(request)),
+        let request = |at: u32| self.rows[at as usize].request.map(NonZeroU64::get);
+        match key.request {
+            Some(asked) => near.find(|&&at| request(at) == Some(asked)).copied(),
             None if whole => {
-                let soon = |row: &&Row| {
-                    self.shown(row).is_some_and(|at| at < time.saturating_add(SECOND))
+                let soon = |at: &&u32| {
+                    self.shown(**at).is_some_and(|shown| shown < time.saturating_add(SECOND))
                 };
-                after.first().filter(soon).or(before.last())
+                after.first().filter(soon).or(before.last()).copied()
             }
             None => None,
-        }?;
+        }
+    }
+
+    /// The entry of an error entry's request, by its number.
+    pub(super) fn of_request(&self, joined: Joined) -> Option<u32> {
+        joined.of_request.checked_sub(1)
+    }
+
+    /// The last entry of an error entry's connection.
+    pub(super) fn last_place(&self, joined: Joined) -> Option<u32> {
+        joined.last.checked_sub(1)
+    }
+
+    /// What is known of that, and how many requests the connection had.
+    pub(super) fn last(&self, joined: Joined) -> Option<Access> {
+        let last = self.get(self.last_place(joined)?)?;
+        let counted = last.account.requests.unwrap_or(joined.count);
+        let account = Account { requests: Some(counted), ..last.account };
+        Some(Access { account, ..last })
+    }
+
+    /// Every entry of the connection of one.
+    pub(super) fn alike(&self, at: u32) -> &[u32] {
+        let Some(row) = self.rows.get(at as usize) else { return &[] };
+        let Some(connection) = row.connection else { return &[] };
+        let all = self.of_connection(connection);
+        let run = |&at: &u32| self.rows[at as usize].run;
+        let from = all.partition_point(|at| run(at) < row.run);
+        let rest = &all[from..];
+        &rest[..rest.partition_point(|at| run(at) == row.run)]
+    }
+
+    /// What is known of an entry without its text.
+    pub(super) fn get(&self, at: u32) -> Option<Access> {
+        let row = self.rows.get(at as usize)?;
+        let setting = self.setting(row)?;
+        let bytes = Some(row.bytes).filter(|&bytes| bytes != u32::MAX);
+        let sent = if setting.of_body { Sent::Body } else { Sent::Whole };
+        Some(Access {
+            file: setting.file,
+            line: row.line,
+            connection: row.connection.map(NonZeroU64::get),
+            instant: row.instant,
+            resolution: if setting.is_exact { MILLISECOND } else { SECOND },
+            took: Some(row.took)
+                .filter(|&took| took != u32::MAX)
+                .map(|took| i64::from(took) * MILLISECOND),
+            end: setting.end,
+            client: row.client(),
+            port: Some(row.port).filter(|&port| port != 0),
+            server_port: setting.server_port,
+            upstream: setting.upstream,
+            request: row.request.map(NonZeroU64::get),
+            host: setting.host,
+            account: Account {
+                status: setting.status,
+                sent: bytes.map(sent),
+                id: row.id.map(NonZeroU64::get),
+                requests: Some(row.ordinal).filter(|&ordinal| ordinal != 0),
+                asked_by: None,
+            },
+        })
+    }
+
+    /// An entry as it stands in its file.
+    pub(super) fn raw(&self, at: u32) -> Option<Box<[u8]>> {
+        let row = self.rows.get(at as usize)?;
         let raw = self.texts.read(row.text, |bytes| {
             let (len, text) = bytes.split_first_chunk()?;
             text.get(..u16::from_le_bytes(*len).into()).map(Box::from)
         });
-        Some(Found { raw: raw??, file: row.file, line: row.line, shown: self.shown(row)? })
+        raw.flatten()
+    }
+
+    /// Whether an entry says something of an end that packets need not add to.
+    pub(super) fn tells(&self, at: u32) -> bool {
+        let end = self.rows.get(at as usize).and_then(|row| self.setting(row)?.end);
+        end.is_some_and(|end| end.shows != Shows::CutAnswer)
+    }
+
+    /// The entries that are compared with streams, and what streams have to show: of each
+    /// connection the last one, unless it is one whose end the error log tells (`is_told`); and
+    /// whatever bears no number.
+    pub(super) fn compared(&self, is_told: &[bool]) -> Vec<(u32, Shows)> {
+        let told = |at: &u32| is_told.get(*at as usize).copied().unwrap_or(false);
+        let run = |at: &u32| self.rows[*at as usize].run;
+        let runs = self.by_connection.chunk_by(|one, other| run(one) == run(other));
+        let last = runs.filter(|run| !run.iter().any(told)).filter_map(|run| {
+            let &at = run.last()?;
+            let connection = self.rows[at as usize].connection?;
+            let matters =
+                self.is_wanted(connection) || run.iter().any(|&earlier| self.tells(earlier));
+            Some((at, self.shows(at, matters)?))
+        });
+        let rows = (0u32..).zip(&self.rows);
+        let unnumbered = rows
+            .filter(|(_, row)| row.connection.is_none())
+            .filter_map(|(at, _)| Some((at, self.shows(at, false)?)));
+        let mut all: Vec<(u32, Shows)> = last.chain(unnumbered).collect();
+        all.sort_unstable_by_key(|(at, _)| *at);
+        all
+    }
+
+    /// What a stream has to show to be the one that an entry is about; the stream of a connection
+    /// that `matters` is looked for even if nothing went wrong with its last request.
+    fn shows(&self, at: u32, matters: bool) -> Option<Shows> {
+        let end = self.setting(self.rows.get(at as usize)?)?.end;
+        match end.map(|end| end.shows) {
+            None | Some(Shows::CutAnswer) if matters => Some(Shows::AnyAnswer),
+            shows => shows,
+        }
+    }
+
+    fn number_of(&mut self, setting: Setting) -> u32 {
+        *self.setting_numbers.entry(setting).or_insert_with(|| {
+            self.settings.push(setting);
+            self.settings.len() as u32 - 1
+        })
     }
 }
 
-/// Keeps the entries of connections that the error log tells something about.
+impl Row {
+    fn client(&self) -> Option<IpAddr> {
+        let known = Some(self.client).filter(|client| !client.is_unspecified());
+        known.map(|client| IpAddr::V6(client).to_canonical())
+    }
+}
+
+/// Keeps the entries that may be of use.
 struct Wanted<'s> {
     accesses: &'s mut Accesses,
     file: u32,
@@ -254,49 +512,90 @@ struct Wanted<'s> {
 }
 
 impl Keeper for Wanted<'_> {
-    /// A number of the line is that of such a connection. Where in a line it stands is not
-    /// known before the line is taken apart, which takes a hundred times as long.
-    fn may_want(&mut self, line: &[u8]) -> bool {
-        let numbers = line.split(|byte| !byte.is_ascii_digit()).filter(|text| !text.is_empty());
-        let mut numbers =
-            numbers.filter_map(|text| std::str::from_utf8(text).ok()?.parse().ok());
-        numbers.any(|number| self.accesses.is_wanted(number))
-    }
-
     fn keep(&mut self, line: AccessLine<'_>) {
         let AccessLine { number, entry } = line;
-        let Some(connection) = entry.connection().and_then(NonZeroU64::new) else { return };
+        let connection = entry.connection().and_then(NonZeroU64::new);
         let Some(stamp) = entry.time() else { return };
         let is_old = self.earliest.is_some_and(|earliest| stamp.instant < earliest);
-        if is_old || !self.accesses.is_wanted(connection) {
+        let is_wanted = connection.is_some_and(|number| self.accesses.is_wanted(number));
+        let end = access_end::classify(&entry);
+        if is_old || !is_wanted && end.is_none() {
             return;
         }
-        if self.accesses.rows.len() >= self.room {
+        let is_quiet = !is_wanted && end.is_some_and(|end| end.shows == Shows::CutAnswer);
+        let is_full = self.accesses.rows.len() >= self.room
+            || is_quiet && self.accesses.quiet >= limits::QUIET_ENTRIES;
+        if is_full {
             self.accesses.dropped += 1;
             return;
         }
+        self.accesses.quiet += usize::from(is_quiet);
         let raw = entry.raw.get(..usize::from(u16::MAX)).unwrap_or(entry.raw);
         let request = entry.method().zip(entry.target());
+        let bytes = entry.bytes_sent().or_else(|| entry.body_bytes_sent());
+        let setting = Setting {
+            file: self.file,
+            end,
+            status: sent_status(&entry, end.as_ref()),
+            server_port: entry.server().map(|server| server.port()),
+            upstream: last_upstream(&entry),
+            host: entry.value(Variable::HttpHost).map(|host| host_hash(&host)),
+            of_body: entry.bytes_sent().is_none(),
+            is_exact: stamp.resolution < SECOND,
+            zone: entry
+                .utc_offset()
+                .and_then(|zone| i8::try_from(i64::from(zone) / QUARTER).ok()),
+        };
+        let id = entry
+            .value(Variable::HttpXRequestId)
+            .or_else(|| entry.value(Variable::RequestId))
+            .and_then(|id| id_hash(&id));
         let row = Row {
             connection,
             instant: stamp.instant,
             request: request
                 .map(|(method, target)| request_hash(&[&*method, b" ", &*target].concat()))
                 .and_then(NonZeroU64::new),
+            id: id.and_then(NonZeroU64::new),
             client: match entry.client_addr().map(|client| client.to_canonical()) {
                 Some(IpAddr::V4(v4)) => v4.to_ipv6_mapped(),
                 Some(IpAddr::V6(v6)) => v6,
                 None => Ipv6Addr::UNSPECIFIED,
             },
             text: self.accesses.texts.add(&[&(raw.len() as u16).to_le_bytes(), raw].concat()),
-            file: self.file,
             line: u32::try_from(number).unwrap_or(u32::MAX),
+            setting: self.accesses.number_of(setting),
+            bytes: bytes.map_or(u32::MAX, |bytes| u32::try_from(bytes).unwrap_or(u32::MAX)),
+            ordinal: entry
+                .connection_requests()
+                .and_then(|ordinal| u32::try_from(ordinal).ok())
+                .unwrap_or(0),
+            took: entry.request_time().map_or(u32::MAX, |took| {
+                u32::try_from(took / MILLISECOND).unwrap_or(u32::MAX)
+            }),
             run: 0,
             port: entry.peer_port().unwrap_or(0),
-            zone: entry
-                .utc_offset()
-                .and_then(|zone| i8::try_from(i64::from(zone) / QUARTER).ok()),
         };
         self.accesses.rows.push(row);
+    }
+}
+
+/// Status of the response that was sent; see [`Account::status`].
+fn sent_status(entry: &AccessEntry<'_>, end: Option<&AccessEnd>) -> Option<u16> {
+    let status = entry.status()?;
+    let unsent = entry.bytes_sent() == Some(0) || !access_end::is_sent(status, end);
+    match entry.bytes_sent().or_else(|| entry.body_bytes_sent()) {
+        _ if unsent => Some(UNSENT),
+        // Of a response without a body nobody knows whether its head was sent.
+        Some(0) => None,
+        _ => Some(status),
+    }
+}
+
+/// The upstream that a request was passed on to last.
+fn last_upstream(entry: &AccessEntry<'_>) -> Option<SocketAddr> {
+    match entry.attempts().last()?.peer? {
+        Peer::Address(address) => Some(address),
+        Peer::Unix(_) | Peer::Name(_) => None,
     }
 }

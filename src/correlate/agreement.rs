@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Which phases of a connection agree with which messages, as a table.
 
+use crate::nginx::access_end::AccessEnd;
 use crate::nginx::error_log::ErrorEntry;
 use crate::nginx::message::{Action, End, Leg, Shows};
 use crate::tcp::phase::Phase::{self, *};
@@ -108,6 +109,25 @@ const TABLE: &[(Action, Phases, Phases)] = &[
     (Action::SendingResponse, SENDING, Phases::ANY),
     (Action::Keepalive, Phases::of(&[AfterResponse, Teardown]), Phases::ANY),
 ];
+
+/// Whether an entry is about a connection that was idle: nginx waited for its next request.
+pub fn is_idle(end: &End<'_>) -> bool {
+    matches!(end.row.name, "client_closed_idle" | "client_reset_idle")
+}
+
+/// The client's connection when a response breaks off, or before its first byte.
+const CUT: Phases = Phases::of(&[AwaitingResponse, DuringResponse]);
+
+/// How far a connection can have come when an access entry tells of it.
+pub fn phases_of_access(shows: Shows, end: Option<&AccessEnd>) -> Phases {
+    match (shows, end.map(|end| end.name)) {
+        (Shows::Answer, _) => Phases::of(&[AfterResponse]),
+        (Shows::CutAnswer, _) => CUT,
+        (Shows::AnyAnswer, _) => CUT.or(Phases::of(&[AfterResponse])),
+        // All of these are about a request that was begun and had no answer.
+        _ => PASSING_ON,
+    }
+}
 
 /// How far a connection can have come when nginx writes this about its end.
 pub fn phases(end: &End<'_>, entry: &ErrorEntry<'_>) -> Phases {

@@ -16,6 +16,8 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 
+use chrono::FixedOffset;
+
 use crate::correlate::events::{stream_request, Kind};
 use crate::correlate::fit::{ends, kinds, legs};
 use crate::correlate::store::Store;
@@ -45,6 +47,10 @@ const FINE_STEP: i64 = SECOND / 50;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Clock {
     /// The zone, if it is given.
+    given: Option<Zone>,
+    /// The zone that access entries tell, in seconds ahead of UTC.
+    told: Option<i64>,
+    /// The zone, if it is known: the one that is given, else the one that is told.
     zone: Option<Zone>,
     /// Nanoseconds to add to log times, if they are given.
     offset: Option<i64>,
@@ -68,7 +74,23 @@ pub struct Found {
 impl Clock {
     /// Sets the zone; `None` leaves it to log and capture.
     pub fn set_zone(&mut self, zone: Option<Zone>) {
-        self.zone = zone;
+        self.given = zone;
+        self.know_zone();
+    }
+
+    /// Notes by how many seconds access entries say that the error log's clock is ahead of UTC.
+    pub fn set_told(&mut self, ahead: Option<i64>) {
+        if self.told != ahead {
+            self.told = ahead;
+            self.know_zone();
+        }
+    }
+
+    fn know_zone(&mut self) {
+        let told = || i32::try_from(self.told?).ok().and_then(FixedOffset::east_opt);
+        self.zone = self.given.or_else(|| told().map(Zone::Fixed));
+        // What was found goes with what was known.
+        self.found.clear();
     }
 
     /// Sets how many nanoseconds to add to log times; `None` leaves it to log and capture.
@@ -87,8 +109,22 @@ impl Clock {
     }
 
     /// Seconds by which the log's clock was ahead of UTC then, if its zone is given.
-    pub fn ahead(&self, time: LogTime) -> Option<i64> {
-        Some(-zone_shift(self.zone?, time)?.div_euclid(SECOND))
+    pub fn given_ahead(&self, time: LogTime) -> Option<i64> {
+        Some(-zone_shift(self.given?, time)?.div_euclid(SECOND))
+    }
+
+    /// Whether somebody has told how far the log's clock is off.
+    pub fn is_known(&self) -> bool {
+        self.offset.is_some() || !self.found.is_empty()
+    }
+
+    /// Nanoseconds to add to the instants that access entries bear.
+    pub fn skew(&self) -> i64 {
+        match (self.found.last(), self.zone) {
+            (Some(found), Some(_)) => found.shift,
+            (Some(found), None) => split(found.shift).1,
+            (None, _) => self.offset.unwrap_or(0),
+        }
     }
 
     /// What the log's clock showed at an instant, near an entry.
@@ -122,8 +158,8 @@ impl Clock {
     pub fn words(&self) -> String {
         if self.found.is_empty() {
             let zone = match self.zone {
-                None => "in the zone of this machine, as log and capture do not tell it",
-                Some(_) => "in the zone that is set",
+                None => "in the zone of this machine, as log and capture do not tell it".to_owned(),
+                Some(_) => self.zone_words(),
             };
             return match self.offset {
                 None | Some(0) => format!("the log is taken to be {zone}"),
@@ -136,7 +172,7 @@ impl Clock {
                 None => split(found.shift),
             };
             let zone = match self.zone {
-                Some(_) => "in the zone that is set".to_owned(),
+                Some(_) => self.zone_words(),
                 None => format!("in UTC{}", east(-zone)),
             };
             format!(
@@ -147,6 +183,16 @@ impl Clock {
             )
         });
         parts.collect::<Vec<_>>().join("; then ")
+    }
+
+    /// Whence the zone is known.
+    fn zone_words(&self) -> String {
+        match (self.given, self.told) {
+            (None, Some(ahead)) => {
+                format!("in UTC{}, as the access log tells", east(ahead.saturating_mul(SECOND)))
+            }
+            _ => "in the zone that is set".to_owned(),
+        }
     }
 
     /// Nanoseconds that are known to be added to a log time.
@@ -313,7 +359,7 @@ impl Ballot {
             let classes = match kind {
                 Kind::Reset(side) => [Class::Reset(side), Class::Either(side)],
                 Kind::Fin(side) => [Class::Fin(side), Class::Either(side)],
-                Kind::Silence => continue,
+                Kind::Silence | Kind::Answer | Kind::CutAnswer => continue,
             };
             for (leg, address, port) in addresses {
                 let address = address.map(|address| (address.to_canonical(), port));

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use crate::correlate::fit::client_ports;
 use crate::correlate::store::request_hash;
 use crate::limits;
-use crate::tcp::http::Exchange;
+use crate::tcp::http::{Exchange, Progress};
 use crate::tcp::phase::Phase;
 use crate::tcp::stream::{Side, Stream};
 use crate::time::CaptureTime;
@@ -20,6 +20,10 @@ pub enum Kind {
     Fin(Side),
     /// SYNs that nobody has answered.
     Silence,
+    /// The last response was complete. Nothing need have ended.
+    Answer,
+    /// The last response broke off, or did not begin, whoever it was that closed.
+    CutAnswer,
 }
 
 /// One end.
@@ -27,7 +31,7 @@ pub enum Kind {
 pub struct Event {
     /// When its packet was captured; of a silence, when it began.
     pub time: CaptureTime,
-    /// The stream that ended.
+    /// The stream.
     pub stream: u32,
 }
 
@@ -80,6 +84,26 @@ impl Events {
     pub fn add_silence(&mut self, number: u32, stream: &Stream) {
         if Events::is_silent(stream) {
             self.push(Kind::Silence, number, stream, stream.opened);
+        }
+    }
+
+    /// Adds what became of a stream's last response, which an access entry may be about.
+    pub fn add_answer(&mut self, number: u32, stream: &Stream) {
+        if let Some((kind, time)) = Events::answer(stream) {
+            self.push(kind, number, stream, time);
+        }
+    }
+
+    /// What became of the last response, and when.
+    pub fn answer(stream: &Stream) -> Option<(Kind, CaptureTime)> {
+        let exchange = stream.exchange().filter(|_| !stream.is_tunnelled())?;
+        match exchange.answered {
+            Progress::Complete => Some((Kind::Answer, stream.last_data()?)),
+            // nginx may have had a response and kept it to itself.
+            Progress::Begun | Progress::None => {
+                Some((Kind::CutAnswer, stream.closing()?.at.time))
+            }
+            Progress::Lost => None,
         }
     }
 

@@ -22,11 +22,17 @@ pub enum Criterion {
     Upstream,
     /// The same host.
     Host,
+    /// The same status of the response, as an access entry tells.
+    Status,
+    /// As many bytes of the response, as an access entry tells.
+    Bytes,
+    /// The same identifier of the request, as an access entry tells.
+    RequestId,
 }
 
 /// Words and weights. The weights only rank entries that fit, so what counts is their order:
 /// what few streams share (a URI, a moment) weighs more than what many share (a host).
-const TABLE: [(Criterion, &str, u8); 9] = [
+const TABLE: [(Criterion, &str, u8); 12] = [
     (Criterion::Time, "time", 20),
     (Criterion::Reset, "reset", 15),
     (Criterion::Uri, "uri", 25),
@@ -36,6 +42,9 @@ const TABLE: [(Criterion, &str, u8); 9] = [
     (Criterion::Order, "order", 5),
     (Criterion::Upstream, "upstream", 15),
     (Criterion::Host, "host", 5),
+    (Criterion::Status, "status", 5),
+    (Criterion::Bytes, "bytes", 10),
+    (Criterion::RequestId, "request_id", 25),
 ];
 
 /// The criteria that agree.
@@ -55,8 +64,8 @@ impl Evidence {
 
     /// What all of it is worth, at most 100.
     pub fn weight(self) -> u8 {
-        let sum: u8 = TABLE.iter().filter(|row| self.has(row.0)).map(|row| row.2).sum();
-        sum.min(100)
+        let agreeing = TABLE.iter().filter(|row| self.has(row.0)).map(|row| u16::from(row.2));
+        agreeing.sum::<u16>().min(100) as u8
     }
 
     /// The words of the public interface, joined by commas.

@@ -6,14 +6,16 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use crate::correlate::access::{Account, UNSENT};
 use crate::correlate::events::{stream_requests, Event, Events, Kind};
 use crate::correlate::evidence::{Criterion, Evidence};
 use crate::correlate::store::Traits;
 use crate::limits;
 use crate::nginx::message::{By, Leg, Shows};
+use crate::tcp::http::Progress;
 use crate::tcp::phase::Phase;
 use crate::tcp::segment::Endpoint;
-use crate::tcp::stream::{Side, Stream};
+use crate::tcp::stream::{request_bit, Side, Stream};
 use crate::tcp::streams::Streams;
 use crate::time::{CaptureTime, SECOND};
 
@@ -59,6 +61,59 @@ pub struct End {
     encrypted: bool,
     unasked: bool,
     accepted_at: Option<CaptureTime>,
+    /// When the last request began; without one, the connection.
+    asked_at: Option<CaptureTime>,
+    /// The one that asks had closed before, and learns no more of it.
+    is_unheard: bool,
+    /// Of the exchange that was open, else of the last one.
+    last: Last,
+}
+
+/// The last exchange of a stream, as an access entry is compared with it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Last {
+    /// [`UNSENT`] if no byte of its response was sent; `None` if that is not known.
+    status: Option<u16>,
+    /// Bytes of its response: all that the server had to send, if that is known, those of its
+    /// head, and those that were sent.
+    whole: Option<i64>,
+    head: i64,
+    sent: i64,
+    id: Option<u64>,
+    /// Requests that were begun, if each of them can be counted.
+    begun: Option<u64>,
+    earlier: u64,
+}
+
+impl Last {
+    fn of(stream: &Stream) -> Last {
+        let caveats = stream.caveats();
+        let is_whole = !caveats.mid_stream && !caveats.gap && stream.http2().is_none();
+        let begun = stream.talk().map_or(Some(0), |talk| Some(talk.begun()));
+        // What is encrypted, and not decrypted, may hold any number of requests.
+        let counted = is_whole && (stream.talk().is_some() || stream.is_unasked());
+        let begun = begun.filter(|_| counted);
+        let Some(exchange) = stream.exchange().filter(|_| stream.http2().is_none()) else {
+            return Last { begun, ..Last::default() };
+        };
+        let whole = match exchange.answered {
+            Progress::Complete => exchange.response_end.map(|end| end - exchange.response_start),
+            Progress::Begun => stream.closed_after(exchange),
+            Progress::None | Progress::Lost => None,
+        };
+        Last {
+            status: exchange.status.or_else(|| {
+                let silent = exchange.answered == Progress::None && is_whole;
+                (silent && !caveats.one_sided).then_some(UNSENT)
+            }),
+            whole: whole.filter(|_| exchange.head_len > 0 && is_whole),
+            head: exchange.head_len.into(),
+            sent: stream.sent_of(exchange),
+            id: exchange.id,
+            begun,
+            earlier: stream.asked_earlier(),
+        }
+    }
 }
 
 impl End {
@@ -69,7 +124,8 @@ impl End {
         let in_head = stream.exchanges().all(|exchange| exchange.status.is_none());
         let hosts: BTreeSet<_> = stream.exchanges().map(|exchange| exchange.host).collect();
         let hosts: Rc<[Option<u64>]> = hosts.into_iter().collect();
-        ends(stream).chain(silence).map(move |(kind, time)| End {
+        let last = Last::of(stream);
+        ends(stream).chain(silence).chain(Events::answer(stream)).map(move |(kind, time)| End {
             kind,
             time,
             phase: phase(stream, kind),
@@ -82,6 +138,9 @@ impl End {
             encrypted: stream.caveats().encrypted,
             unasked: stream.is_unasked(),
             accepted_at: stream.accepted_at(),
+            is_unheard: stream.fin(Side::Client).is_some_and(|fin| fin.time < time),
+            asked_at: stream.asked_at().or(stream.is_unasked().then_some(stream.opened)),
+            last,
         })
     }
 }
@@ -126,7 +185,7 @@ pub fn candidates<'a>(
                 Kind::Silence => limits::SILENCE * SECOND,
                 _ => window,
             };
-            let (from, to) = (written.plus(-before), written.plus(SECOND + window));
+            let (from, to) = (written.plus(-before), written.plus(traits.resolution + window));
             let port = traits.port.filter(|_| leg == Leg::Client);
             let found = events.find(kind, traits.request_on(leg), port, from, to);
             found.map(move |event| (leg, kind, event))
@@ -205,6 +264,9 @@ pub(super) fn kinds(leg: Leg, traits: &Traits) -> &'static [Kind] {
         (Shows::NoAnswer, true) => &[Fin(Side::Client), Reset(Side::Client), Silence],
         (Shows::NoAnswer, false) => &[Fin(Side::Server), Reset(Side::Server), Silence],
         (Shows::NoPacket | Shows::Stays, _) => &[],
+        (Shows::Answer, _) => &[Kind::Answer],
+        (Shows::CutAnswer, _) => &[Kind::CutAnswer],
+        (Shows::AnyAnswer, _) => &[Kind::Answer, Kind::CutAnswer],
     }
 }
 
@@ -215,7 +277,7 @@ fn weigh(traits: &Traits, leg: Leg, end: &End) -> Option<(Evidence, u8)> {
     let End { requests, hosts, .. } = end;
     let mut evidence = Evidence::default();
     evidence.add(Criterion::Time, true);
-    evidence.add(Criterion::Reset, true);
+    evidence.add(Criterion::Reset, !matches!(kind, Kind::Answer | Kind::CutAnswer));
     evidence.add(Criterion::Phase, traits.phases.agrees(phase, in_head)?);
 
     let tls_hides = traits.shows != Shows::FinOrTlsReset || !matches!(kind, Kind::Reset(_));
@@ -225,7 +287,20 @@ fn weigh(traits: &Traits, leg: Leg, end: &End) -> Option<(Evidence, u8)> {
     let passed_to = traits.upstream.map(|up| (Some(up.ip().to_canonical()), up.port()));
     let is_upstream = passed_to.map(|up| up == (server.addr, server.port));
     match leg {
-        Leg::Upstream => evidence.add(Criterion::Upstream, is_upstream.filter(|same| *same)?),
+        Leg::Upstream => {
+            evidence.add(Criterion::Upstream, is_upstream.filter(|same| *same)?);
+            // nginx closes both directions to an upstream at once, except where it passes on
+            // bytes as they are, without requests.
+            if end.is_unheard && traits.by == By::Peer && traits.request.is_some() {
+                return None;
+            }
+            if let Some((from, to)) = traits.waited {
+                let too_early = end.asked_at.is_some_and(|asked| asked < from);
+                if too_early || time > to {
+                    return None;
+                }
+            }
+        }
         Leg::Client | Leg::Unknown => {
             if is_upstream == Some(true) {
                 return None;
@@ -245,6 +320,9 @@ fn weigh(traits: &Traits, leg: Leg, end: &End) -> Option<(Evidence, u8)> {
     {
         return None;
     }
+    if leg == Leg::Client {
+        weigh_account(&traits.account, asked, end, &mut evidence)?;
+    }
     let same_host = agree_with_any(traits.host, hosts.iter().copied());
     match leg {
         // Nginx passes on a host of its own choice.
@@ -252,6 +330,51 @@ fn weigh(traits: &Traits, leg: Leg, end: &End) -> Option<(Evidence, u8)> {
         Leg::Client | Leg::Unknown => evidence.add(Criterion::Host, same_host?),
     }
     Some((evidence, evidence.weight().saturating_sub(lateness(traits, time))))
+}
+
+/// Bytes by which nginx's count of a response may differ from the capture's: an interim response
+/// counts for one and not for the other.
+const INTERIM: i64 = 1024;
+
+/// What agrees between the access log's account of a connection's last request and a stream's last
+/// exchange; `None` if anything contradicts.
+fn weigh_account(
+    account: &Account,
+    asked: Option<u64>,
+    end: &End,
+    evidence: &mut Evidence,
+) -> Option<()> {
+    let last = &end.last;
+    // A request that came together with the RST is one that nginx has not seen, so there may be
+    // one more than it counted.
+    let unseen = match account.requests.map(u64::from).zip(last.begun) {
+        None => false,
+        Some((counted, begun)) if begun == counted => false,
+        Some((counted, begun)) if begun == counted + 1 => true,
+        Some(_) => return None,
+    };
+    if unseen {
+        let is_earlier = |asked| last.earlier & 1 << request_bit(asked) != 0;
+        return asked.is_none_or(is_earlier).then_some(());
+    }
+    if account.asked_by.zip(end.asked_at).is_some_and(|(by, asked)| asked > by) {
+        return None;
+    }
+    evidence.add(Criterion::Status, agree(account.status, last.status)?);
+    if let Some((counted, head)) = account.sent.map(|sent| sent.beside(last.head)) {
+        if let Some(whole) = last.whole {
+            evidence.add(Criterion::Bytes, whole - head == counted);
+            if (whole - head - counted).abs() > INTERIM {
+                return None;
+            }
+        }
+        // nginx counts what it gave to its system, which need not have sent it; not less.
+        if last.head > 0 && last.sent - head > counted + INTERIM {
+            return None;
+        }
+    }
+    evidence.add(Criterion::RequestId, account.id.is_some() && account.id == last.id);
+    Some(())
 }
 
 /// Whether an entry names the client of an end's stream. Behind a load balancer that names it in a
@@ -303,6 +426,11 @@ fn phase(stream: &Stream, kind: Kind) -> Phase {
             _ => Phase::Teardown,
         },
         Kind::Silence => Phase::Handshake,
+        Kind::Answer => Phase::AfterResponse,
+        Kind::CutAnswer => match stream.exchange().map(|exchange| exchange.answered) {
+            Some(Progress::Begun) => Phase::DuringResponse,
+            _ => Phase::AwaitingResponse,
+        },
     }
 }
 
@@ -313,7 +441,7 @@ fn lateness(traits: &Traits, time: CaptureTime) -> u8 {
     let written = traits.instant.unwrap_or_default();
     let apart = match time.since(written) {
         early if early < 0 => -early,
-        late => (late - SECOND + 1).max(0),
+        late => (late - traits.resolution + 1).max(0),
     };
     let seconds = (apart + SECOND - 1) / SECOND;
     (seconds * PER_SECOND).min(AT_MOST) as u8

@@ -11,20 +11,22 @@
 //! segments come after all, that is done again, but never at a greater cost than the segments
 //! and questions since then have paid for, so that a live capture stays linear.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use crate::correlate::access::CLOCKS;
 use crate::correlate::assign::{assign, Decision, Edge, Place};
 use crate::correlate::clock::Ballot;
 use crate::correlate::crowd;
-use crate::correlate::events::{stream_requests, Events};
+use crate::correlate::events::{stream_request, stream_requests, Events};
 use crate::correlate::evidence::{Criterion, Evidence};
 use crate::correlate::fit::{candidates, ends, fits, fits_end, End, Ends, Fit};
 use crate::correlate::order;
 use crate::correlate::pace::Pace;
-use crate::correlate::store::{Store, Traits};
+use crate::correlate::store::{is_access, Kept, Store, Traits};
 use crate::limits;
 use crate::nginx::message::Leg;
-use crate::tcp::stream::Stream;
+use crate::tcp::http::Progress;
+use crate::tcp::stream::{request_bit, Side, Stream};
 use crate::tcp::streams::Streams;
 use crate::time::{CaptureTime, SECOND};
 
@@ -52,7 +54,7 @@ pub struct Match {
     /// The entry is about this stream; else it may be.
     pub certain: bool,
     /// The entry is about a RST.
-    about_reset: bool,
+    pub(super) about_reset: bool,
 }
 
 /// Matches entries with streams.
@@ -156,7 +158,7 @@ impl Matcher {
 
     /// Matches everything anew, if that is due.
     pub fn refresh(&mut self, streams: &Streams, store: &mut Store) {
-        if store.count() > 0 && self.pace.is_due() {
+        if store.compared_count() > 0 && self.pace.is_due() {
             self.settle(streams, store);
         }
     }
@@ -168,7 +170,7 @@ impl Matcher {
 
     /// The entries about a stream, when every segment has been fed.
     pub fn all(&mut self, number: u32, streams: &Streams, store: &mut Store) -> &[Match] {
-        if store.count() == 0 {
+        if store.compared_count() == 0 {
             return &[];
         }
         self.refresh(streams, store);
@@ -183,7 +185,7 @@ impl Matcher {
     /// The entries about a stream, judged by its neighbours of this moment.
     pub fn so_far(&mut self, number: u32, streams: &Streams, store: &mut Store) -> &[Match] {
         self.answer.clear();
-        if store.count() == 0 {
+        if store.compared_count() == 0 {
             return &[];
         }
         if store.clock().asks() && self.clock_pace.is_due() {
@@ -202,27 +204,38 @@ impl Matcher {
         if let Some(clock) = ballot.count(store.clock()) {
             store.set_clock(clock);
         }
-        self.clock_pace.worked_out(streams.count() + store.count() as usize);
+        self.clock_pace.worked_out(streams.count() + store.compared_count());
     }
 
     fn settle(&mut self, streams: &Streams, store: &mut Store) {
-        let mut events = Events::new(store.accesses().format().is_some());
+        let has_accesses = store.accesses().format().is_some();
+        let mut events = Events::new(has_accesses);
         let mut ballot = Ballot::new(store);
         self.settled_at = CaptureTime(i64::MIN);
         for (number, stream) in streams.iter() {
             events.add(number, &stream, [false; 3]);
             events.add_silence(number, &stream);
+            if has_accesses {
+                events.add_answer(number, &stream);
+            }
             ballot.add(&stream);
             let last = ends(&stream).map(|(_, time)| time).max();
             self.settled_at = self.settled_at.max(last.unwrap_or(self.settled_at));
         }
         events.sort();
         self.set_clock(ballot, streams, store);
-        let all = 0..store.count();
-        let groups = self.groups(all, &events, streams, store, usize::MAX).unwrap_or_default();
-        let all = decide_all(groups, store);
+        let decided = |entries: Vec<u32>, waits: &Waits| {
+            let groups = self.groups(entries, &events, streams, store, waits, usize::MAX);
+            decide_all(groups.unwrap_or_default(), store)
+        };
+        let Parts { clients, upstreams, unnumbered } = Parts::new(store);
+        let mut all = decided(clients, &Waits::default());
+        // Whose request an upstream was asked for tells when it was asked.
+        let waits = Waits::new(&upstreams, &all, streams, store);
+        all.extend(decided(upstreams, &waits));
+        all.extend(decided(unnumbered, &Waits::default()));
         self.settled = Settled::new(all);
-        self.pace.worked_out(streams.count() + store.count() as usize);
+        self.pace.worked_out(streams.count() + store.compared_count());
     }
 
     /// The matches of one stream, decided among the entries that fit it and the other streams
@@ -252,10 +265,19 @@ impl Matcher {
         }
         near.sort_unstable();
         near.dedup();
-        let groups = self.groups(near, &self.events, streams, store, limits::NEIGHBOURS)?;
-        let decided = decide(&pairs(&groups), store).into_iter();
-        let mut out: Vec<Match> =
-            decided.filter(|(to, _)| *to == number).map(|(_, found)| found).collect();
+        // An access entry without a number may be about the stream of an error entry.
+        let (unnumbered, near) =
+            near.into_iter().partition(|&entry| is_unnumbered_access(entry, store));
+        let mut out = Vec::new();
+        for entries in [near, unnumbered] {
+            let entries: Vec<u32> = entries;
+            let none = Waits::default();
+            let events = &self.events;
+            let groups =
+                self.groups(entries, events, streams, store, &none, limits::NEIGHBOURS)?;
+            let decided = decide(&pairs(&groups), store).into_iter();
+            out.extend(decided.filter(|(to, _)| *to == number).map(|(_, found)| found));
+        }
         out.sort_by_key(rank);
         Some(out)
     }
@@ -268,12 +290,15 @@ impl Matcher {
         events: &Events,
         streams: &Streams,
         store: &Store,
+        waits: &Waits,
         most: usize,
     ) -> Option<Vec<Group>> {
         let mut by_traits: HashMap<Traits, Vec<u32>> = HashMap::new();
         for entry in entries {
             if let Some(kept) = store.kept(entry) {
-                by_traits.entry(kept.traits).or_default().push(entry);
+                let waited = waits.of(entry, &kept, store);
+                let traits = Traits { waited, ..kept.traits };
+                by_traits.entry(traits).or_default().push(entry);
             }
         }
         // In the order of the log, so that the streams that are looked at are near each other.
@@ -293,6 +318,132 @@ impl Matcher {
             })
         });
         groups.collect()
+    }
+}
+
+/// Entries by what has to be known before them.
+struct Parts {
+    /// About the client's connection, or about either.
+    clients: Vec<u32>,
+    /// About the upstream's.
+    upstreams: Vec<u32>,
+    /// Of an access log without numbers of connections. What they are about may be the same end
+    /// that an error entry is about, so they take no stream from those.
+    unnumbered: Vec<u32>,
+}
+
+impl Parts {
+    fn new(store: &Store) -> Parts {
+        let (unnumbered, numbered): (Vec<u32>, Vec<u32>) =
+            store.compared().partition(|&entry| is_unnumbered_access(entry, store));
+        let is_upstream =
+            |entry: &u32| store.kept(*entry).is_some_and(|kept| kept.traits.leg == Leg::Upstream);
+        let (upstreams, clients) = numbered.into_iter().partition(is_upstream);
+        Parts { clients, upstreams, unnumbered }
+    }
+}
+
+fn is_unnumbered_access(entry: u32, store: &Store) -> bool {
+    is_access(entry) && store.kept(entry).is_some_and(|kept| kept.connection.is_none())
+}
+
+/// When the clients waited that upstreams were asked for, by the number of their connection.
+#[derive(Default)]
+struct Waits(HashMap<u64, Option<Wait>>);
+
+/// When a client waited for the answers to its requests.
+struct Wait {
+    opened: CaptureTime,
+    /// When its last request began, if it is known.
+    asked_at: Option<CaptureTime>,
+    /// When it had its last answer, or was gone.
+    until: CaptureTime,
+    /// The last request, if it is the only one or not like any before.
+    last: Option<u64>,
+    /// It is certain that every other one was answered before that.
+    in_turn: bool,
+}
+
+/// Nanoseconds that nginx may take to learn that a client has gone for which it asks upstreams.
+const UNAWARE: i64 = 10 * SECOND;
+
+impl Waits {
+    /// Of the connections that entries about upstreams name, as far as these decisions tell.
+    fn new(
+        upstreams: &[u32],
+        decided: &[(u32, Match)],
+        streams: &Streams,
+        store: &Store,
+    ) -> Waits {
+        let number = |entry| store.kept(entry).and_then(|kept| kept.connection);
+        let wanted: HashSet<u64> = upstreams.iter().filter_map(|&entry| number(entry)).collect();
+        let certain = decided.iter().filter(|(_, m)| m.certain && m.leg == Leg::Client);
+        let mut told: Vec<(u32, u64)> = certain
+            .filter_map(|(stream, found)| Some((*stream, number(found.entry)?)))
+            .filter(|(_, number)| wanted.contains(number))
+            .collect();
+        told.sort_unstable();
+        told.dedup();
+        let mut waits: HashMap<u64, Option<Wait>> = HashMap::new();
+        for (stream, number) in told {
+            let wait = streams.get(stream).map(|stream| Wait::new(&stream));
+            // Numbers begin anew with nginx: one that names two streams tells nothing.
+            waits.entry(number).and_modify(|wait| *wait = None).or_insert(wait);
+        }
+        Waits(waits)
+    }
+
+    /// Between which instants the upstream was asked that an entry is about, by the packets of the
+    /// client's stream and by the access entry of its request.
+    fn of(&self, entry: u32, kept: &Kept, store: &Store) -> Option<(CaptureTime, CaptureTime)> {
+        if kept.traits.leg != Leg::Upstream {
+            return None;
+        }
+        let logged = store.asked_between(entry);
+        let logged = logged.map(|(from, to)| (from.plus(-CLOCKS), to.plus(CLOCKS)));
+        match (self.shown(kept), logged) {
+            (Some((from, to)), Some((other_from, other_to))) => {
+                Some((from.max(other_from), to.min(other_to)))
+            }
+            (shown, logged) => shown.or(logged),
+        }
+    }
+
+    /// The same, by the packets of the client's stream.
+    fn shown(&self, kept: &Kept) -> Option<(CaptureTime, CaptureTime)> {
+        let wait = self.0.get(&kept.connection?)?.as_ref()?;
+        match (wait.asked_at, kept.traits.request) {
+            (Some(asked_at), Some(request)) if wait.last == Some(request) => {
+                Some((asked_at, wait.until))
+            }
+            (Some(asked_at), Some(_)) if wait.last.is_some() && wait.in_turn => {
+                Some((wait.opened, asked_at))
+            }
+            _ => Some((wait.opened, wait.until)),
+        }
+    }
+}
+
+impl Wait {
+    fn new(stream: &Stream) -> Wait {
+        let last = stream_request(stream).filter(|&request| {
+            stream.http2().is_none() && stream.asked_earlier() & 1 << request_bit(request) == 0
+        });
+        let complete = stream.exchange().is_some_and(|e| e.answered == Progress::Complete);
+        let answered = stream.last_data().filter(|_| complete && !stream.is_tunnelled());
+        // What nginx ends, it is done with; that a client is gone it has to learn.
+        let ended = stream.fin(Side::Server).map(|fin| fin.time);
+        let reset = stream.effective_resets().filter(|resets| resets.by == Side::Server);
+        let ended = ended.or(reset.map(|resets| resets.at.time));
+        let closing = stream.closing().map(|closing| closing.at.time.plus(UNAWARE));
+        let gone = || ended.or(closing);
+        Wait {
+            opened: stream.opened,
+            asked_at: stream.asked_at(),
+            until: answered.or_else(gone).unwrap_or(CaptureTime(i64::MAX)),
+            last,
+            in_turn: stream.talk().is_some_and(|talk| talk.begun() <= talk.completed() + 1),
+        }
     }
 }
 

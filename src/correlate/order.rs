@@ -17,7 +17,7 @@ use crate::correlate::agreement::Phases;
 use crate::correlate::chain::{Chains, Link};
 use crate::correlate::fit::Fit;
 use crate::correlate::matcher::Group;
-use crate::correlate::store::{Kept, Store, Traits};
+use crate::correlate::store::{is_access, Kept, Store, Traits};
 use crate::limits;
 use crate::nginx::message::{Leg, Shows};
 use crate::tcp::phase::Phase;
@@ -43,8 +43,10 @@ enum Order {
 
 impl Order {
     /// Place of an entry; `None` if it has none.
-    fn place(self, kept: &Kept) -> Option<u64> {
+    fn place(self, entry: u32, kept: &Kept) -> Option<u64> {
         match self {
+            // Which process wrote it is not known.
+            Order::Lines { .. } if is_access(entry) => None,
             Order::Numbers => kept.connection.filter(|_| kept.traits.leg == Leg::Client),
             // What no packet brought about is not written when a packet comes, and what came
             // before nginx had taken the connection only when it has.
@@ -146,7 +148,7 @@ pub(super) fn narrow(groups: Vec<Group>, store: &Store) -> (Vec<Group>, Vec<Grou
     for (index, item) in (0u32..).zip(&items) {
         let Some(kept) = store.kept(item.entry) else { continue };
         for order in [Order::Numbers, Order::Lines { file: kept.file, process: kept.pid }] {
-            if let Some(place) = order.place(&kept) {
+            if let Some(place) = order.place(item.entry, &kept) {
                 series.entry(order).or_default().push((place, index));
             }
         }

@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU64;
 
 use crate::archive::{Archive, Record};
-use crate::correlate::access::{Accesses, Key};
+use crate::correlate::access::{Access, Accesses, Account, Joined, Key, CLOCKS};
 use crate::correlate::agreement::{self, Phases};
 use crate::correlate::clock::Clock;
 use crate::correlate::fit::legs;
@@ -54,9 +54,23 @@ pub struct Store {
     by_request: Vec<u32>,
     by_passed: Vec<u32>,
     accesses: Accesses,
-    /// The client's port of each entry whose connection has access entries, 0 for others; empty
-    /// where there is no access log.
-    ports: Vec<u16>,
+    /// What access entries tell of each error entry; empty where there is no access log.
+    joined: Vec<Joined>,
+    /// Access entries that are compared with streams, and what these have to show, in order.
+    compared: Vec<(u32, Shows)>,
+}
+
+/// Set in the number of an access entry; the rest of it is its place among those.
+const ACCESS: u32 = 1 << 31;
+
+/// The place of an access entry among those; `None` for the number of an error entry.
+fn access_place(entry: u32) -> Option<u32> {
+    (entry & ACCESS != 0).then_some(entry & !ACCESS)
+}
+
+/// Whether an entry is one of an access log.
+pub fn is_access(entry: u32) -> bool {
+    access_place(entry).is_some()
 }
 
 /// One entry, as small as it gets: of these there are a great many.
@@ -82,6 +96,8 @@ struct Setting {
     by: By,
     shows: Shows,
     phases: Phases,
+    /// nginx had nothing to do with the connection any more, and has forgotten its request.
+    is_idle: bool,
     listen_port: Option<u16>,
     upstream: Option<SocketAddr>,
     host: Option<u64>,
@@ -96,7 +112,7 @@ pub struct Kept {
     pub line: u32,
     /// What the log's clock showed.
     pub time: LogTime,
-    /// The process that wrote it.
+    /// The process that wrote it; 0 if that is not known.
     pub pid: u32,
     /// Serial number of the client's connection.
     pub connection: Option<u64>,
@@ -107,9 +123,11 @@ pub struct Kept {
 /// What has to fit a stream. Entries with the same traits fit the same streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Traits {
-    /// Start of the second in which nginx wrote it, on the capture's clock; `None` if its
-    /// zone has no such time.
+    /// When nginx wrote it, on the capture's clock; of what its log cuts off of that, the
+    /// start. `None` if its zone has no such time.
     pub instant: Option<CaptureTime>,
+    /// Nanoseconds that its log cuts off at most.
+    pub resolution: i64,
     /// Which connection ended.
     pub leg: Leg,
     /// Who ended it.
@@ -132,6 +150,11 @@ pub struct Traits {
     pub passed: Option<u64>,
     /// [`host_hash`] of the Host header.
     pub host: Option<u64>,
+    /// What the access log says of the last request of the client's connection.
+    pub account: Account,
+    /// The instants between which the client waited that an upstream was asked for, where
+    /// another entry tells which stream is that client's.
+    pub waited: Option<(CaptureTime, CaptureTime)>,
 }
 
 impl Traits {
@@ -263,6 +286,7 @@ impl Store {
             by: end.by,
             shows: end.shows,
             phases: agreement::phases(&end, &entry),
+            is_idle: entry.action.is_none() && agreement::is_idle(&end),
             listen_port: entry.server.and_then(listen_port),
             upstream: upstream
                 .and_then(|upstream| match upstream.peer {
@@ -342,20 +366,31 @@ impl Store {
         })
     }
 
+    /// What access entries tell of an error entry's connection.
+    fn joined(&self, index: u32) -> Joined {
+        self.joined.get(index as usize).copied().unwrap_or_default()
+    }
+
     /// The access entry of an error entry's request.
-    pub fn access_of(&self, index: u32) -> Option<Entry<'_>> {
-        let row = self.rows.get(index as usize)?;
-        let leg = self.settings.get(row.setting as usize)?.leg;
-        let found = self.accesses.find(&self.key(row)?, leg == Leg::Client)?;
-        let error_shown = row.time.0.checked_mul(SECOND)?;
-        Some(Entry {
-            raw: found.raw,
-            file: self.files.get(found.file as usize)?,
-            line: found.line.into(),
-            // Both logs show one clock.
-            time: self.instant(index)?.plus(found.shown.checked_sub(error_shown)?),
-            format: self.accesses.format(),
-        })
+    pub fn access_of(&self, index: u32) -> Option<u32> {
+        self.accesses.of_request(self.joined(index)).map(|at| at | ACCESS)
+    }
+
+    /// The instants between which nginx had the request of an error entry before it, as the access
+    /// log tells.
+    pub fn asked_between(&self, index: u32) -> Option<(CaptureTime, CaptureTime)> {
+        let access = self.access_of(index)?;
+        let (done, took) = (self.instant(access)?, self.accesses.get(access & !ACCESS)?.took);
+        Some((took.map_or(CaptureTime(i64::MIN), |took| done.plus(-took)), done))
+    }
+
+    /// The access entries of the client's connection that an entry is about, as far as they say
+    /// something of an end.
+    pub fn accesses_of_connection(&self, index: u32) -> impl Iterator<Item = u32> + '_ {
+        let of_error = || self.accesses.last_place(self.joined(index));
+        let known = access_place(index).or_else(of_error);
+        let all = known.map_or(&[][..], |at| self.accesses.alike(at));
+        all.iter().filter(|at| self.accesses.tells(**at)).map(|at| at | ACCESS)
     }
 
     /// Ends a file. An error says what is odd about it, in words.
@@ -393,16 +428,38 @@ impl Store {
         Ok(())
     }
 
-    /// Entries; they are numbered from 0.
+    /// Error entries; they are numbered from 0.
     pub fn count(&self) -> u32 {
         self.rows.len() as u32
     }
 
+    /// The numbers of all entries that are compared with streams.
+    pub fn compared(&self) -> impl Iterator<Item = u32> + '_ {
+        (0..self.count()).chain(self.compared.iter().map(|(at, _)| at | ACCESS))
+    }
+
+    /// How many entries are compared with streams.
+    pub fn compared_count(&self) -> usize {
+        self.rows.len() + self.compared.len()
+    }
+
+    /// The numbers of the access entries that tell of an end by themselves.
+    pub fn telling_accesses(&self) -> impl Iterator<Item = u32> + '_ {
+        let all = 0..self.accesses.count() as u32;
+        all.filter(|at| self.accesses.tells(*at)).map(|at| at | ACCESS)
+    }
+
     /// What is known of an entry without its text.
     pub fn kept(&self, index: u32) -> Option<Kept> {
+        if let Some(at) = access_place(index) {
+            return self.kept_access(at);
+        }
         let row = self.rows.get(index as usize)?;
         let setting = self.settings.get(row.setting as usize)?;
         let client = Some(row.client).filter(|client| !client.is_unspecified());
+        let is_client = setting.leg == Leg::Client;
+        let last = self.accesses.last(self.joined(index));
+        let of_client = last.filter(|_| is_client);
         Some(Kept {
             file: setting.file,
             line: row.line,
@@ -411,31 +468,100 @@ impl Store {
             connection: row.connection.map(NonZeroU64::get),
             traits: Traits {
                 instant: self.instant(index),
+                resolution: SECOND,
                 leg: setting.leg,
                 by: setting.by,
                 shows: setting.shows,
                 phases: setting.phases,
                 client: client.map(|client| IpAddr::V6(client).to_canonical()),
-                port: self.ports.get(index as usize).copied().filter(|&port| port != 0),
+                port: last.and_then(|access| access.port),
                 listen_port: setting.listen_port,
                 upstream: setting.upstream,
-                request: row.request.map(NonZeroU64::get),
+                request: self.request(index).map(NonZeroU64::get),
                 passed: row.passed.map(NonZeroU64::get),
                 host: setting.host,
+                account: of_client.map(|access| self.account(&access)).unwrap_or_default(),
+                waited: None,
             },
         })
     }
 
+    /// What an access entry says of its request, on the capture's clock.
+    fn account(&self, access: &Access) -> Account {
+        let done = CaptureTime(access.instant).plus(self.clock.skew());
+        let began = done.plus(access.resolution - access.took.unwrap_or(0));
+        // Where nobody has told how far the clocks are apart, times tell no more than the window.
+        let asked_by = self.clock.is_known().then(|| began.plus(CLOCKS));
+        Account { asked_by, ..access.account }
+    }
+
+    fn kept_access(&self, at: u32) -> Option<Kept> {
+        let access = self.accesses.get(at)?;
+        let compared = self.compared.binary_search_by_key(&at, |(at, _)| *at).ok();
+        let shows = compared.map(|place| self.compared[place].1);
+        let shows = shows.or(access.end.map(|end| end.shows)).unwrap_or(Shows::Stays);
+        Some(Kept {
+            file: access.file,
+            line: access.line,
+            time: LogTime(access.instant.div_euclid(SECOND)),
+            pid: 0,
+            connection: access.connection,
+            traits: Traits {
+                instant: self.instant(at | ACCESS),
+                resolution: access.resolution,
+                leg: Leg::Client,
+                by: access.end.map_or(By::Peer, |end| end.by),
+                shows,
+                phases: agreement::phases_of_access(shows, access.end.as_ref()),
+                client: access.client,
+                port: access.port,
+                listen_port: access.server_port,
+                upstream: access.upstream,
+                request: access.request,
+                passed: None,
+                host: access.host,
+                account: self.account(&access),
+                waited: None,
+            },
+        })
+    }
+
+    /// What a client asked, as far as an entry or the access log tells.
+    fn request(&self, index: u32) -> Option<NonZeroU64> {
+        if let Some(at) = access_place(index) {
+            return self.accesses.get(at)?.request.and_then(NonZeroU64::new);
+        }
+        let row = self.rows.get(index as usize)?;
+        // nginx forgets the request of a connection that is idle; the access log does not.
+        let is_idle = || {
+            let setting = self.settings.get(row.setting as usize);
+            setting.is_some_and(|setting| setting.is_idle)
+        };
+        let last = || self.accesses.last(self.joined(index))?.request;
+        row.request.or_else(|| is_idle().then(last).flatten().and_then(NonZeroU64::new))
+    }
+
+    /// The request as it was passed to the upstream, as far as an entry tells.
+    fn passed(&self, index: u32) -> Option<NonZeroU64> {
+        self.rows.get(index as usize)?.passed
+    }
+
     /// An entry with its text, if it has an instant.
     pub fn entry(&self, index: u32) -> Option<Entry<'_>> {
-        let row = self.rows.get(index as usize)?;
         Some(Entry {
             raw: self.raw(index)?,
             file: self.file(index)?,
-            line: row.line.into(),
+            line: self.line(index)?.into(),
             time: self.instant(index)?,
-            format: None,
+            format: self.accesses.format().filter(|_| is_access(index)),
         })
+    }
+
+    fn line(&self, index: u32) -> Option<u32> {
+        match access_place(index) {
+            Some(at) => Some(self.accesses.get(at)?.line),
+            None => Some(self.rows.get(index as usize)?.line),
+        }
     }
 
     /// Paths of the files, by number.
@@ -445,6 +571,9 @@ impl Store {
 
     /// An entry as it stands in its file, whether or not its time exists.
     pub fn raw(&self, index: u32) -> Option<Box<[u8]>> {
+        if let Some(at) = access_place(index) {
+            return self.accesses.raw(at);
+        }
         let row = self.rows.get(index as usize)?;
         let raw = self.texts.read(row.text, |bytes| {
             let (len, text) = bytes.split_first_chunk()?;
@@ -455,9 +584,14 @@ impl Store {
 
     /// The file that holds an entry.
     pub fn file(&self, index: u32) -> Option<&str> {
-        let row = self.rows.get(index as usize)?;
-        let setting = self.settings.get(row.setting as usize)?;
-        self.files.get(setting.file as usize).map(|path| &**path)
+        let file = match access_place(index) {
+            Some(at) => self.accesses.get(at)?.file,
+            None => {
+                let row = self.rows.get(index as usize)?;
+                self.settings.get(row.setting as usize)?.file
+            }
+        };
+        self.files.get(file as usize).map(|path| &**path)
     }
 
     /// What the log's clock showed at an instant.
@@ -477,10 +611,12 @@ impl Store {
     ) -> impl Iterator<Item = u32> + '_ {
         let none = || self.slice(&[], from, to, |_| Ordering::Equal);
         let by_request = |wanted: Option<NonZeroU64>| {
-            self.slice(&self.by_request, from, to, move |row| row.request.cmp(&wanted))
+            self.slice(&self.by_request, from, to, move |entry| {
+                self.request(entry).cmp(&wanted)
+            })
         };
         let by_passed = |wanted: Option<NonZeroU64>| {
-            self.slice(&self.by_passed, from, to, move |row| row.passed.cmp(&wanted))
+            self.slice(&self.by_passed, from, to, move |entry| self.passed(entry).cmp(&wanted))
         };
         let slices = match request.map(NonZeroU64::new) {
             Some(wanted) => {
@@ -500,12 +636,9 @@ impl Store {
         index: &'a [u32],
         from: CaptureTime,
         to: CaptureTime,
-        request: impl Fn(&Row) -> Ordering,
+        request: impl Fn(u32) -> Ordering,
     ) -> &'a [u32] {
-        let place = |entry: u32| {
-            let row = self.rows.get(entry as usize);
-            (row.map_or(Ordering::Equal, &request), self.instant(entry))
-        };
+        let place = |entry: u32| (request(entry), self.instant(entry));
         let start = index.partition_point(|&e| place(e) < (Ordering::Equal, Some(from)));
         let rest = &index[start..];
         &rest[..rest.partition_point(|&e| place(e) <= (Ordering::Equal, Some(to)))]
@@ -513,6 +646,10 @@ impl Store {
 
     /// When an entry was written, on the capture's clock.
     fn instant(&self, entry: u32) -> Option<CaptureTime> {
+        if let Some(at) = access_place(entry) {
+            let instant = CaptureTime(self.accesses.get(at)?.instant);
+            return Some(instant.plus(self.clock.skew()));
+        }
         let run = self.shifts.partition_point(|&(first, _)| first <= entry).checked_sub(1)?;
         let seconds = self.rows.get(entry as usize)?.time.0;
         Some(CaptureTime(seconds.checked_mul(SECOND)?.checked_add(self.shifts[run].1?)?))
@@ -521,6 +658,7 @@ impl Store {
     /// Puts the entries into order, by what the log's clock is taken to be.
     pub fn index(&mut self) {
         self.rows.shrink_to_fit();
+        self.join();
         self.shifts.clear();
         let mut last = None;
         for (entry, row) in (0u32..).zip(&self.rows) {
@@ -535,26 +673,38 @@ impl Store {
             }
         }
         let mut by_time: Vec<u32> =
-            (0..self.count()).filter(|&entry| self.instant(entry).is_some()).collect();
+            self.compared().filter(|&entry| self.instant(entry).is_some()).collect();
         by_time.sort_by_cached_key(|&entry| self.instant(entry));
-        self.by_request = self.of_leg(&by_time, Leg::Client, |row| row.request);
-        self.by_passed = self.of_leg(&by_time, Leg::Upstream, |row| row.passed);
+        self.by_request = self.of_leg(&by_time, Leg::Client, |entry| self.request(entry));
+        self.by_passed = self.of_leg(&by_time, Leg::Upstream, |entry| self.passed(entry));
         self.by_time = by_time;
-        self.join();
     }
 
-    /// Finds what access entries tell of the connections of error entries.
+    /// Finds what access entries tell of error entries, and which of them stand for themselves.
     fn join(&mut self) {
-        self.ports.clear();
+        self.joined.clear();
+        self.compared.clear();
         if self.accesses.count() == 0 {
             return;
         }
+        self.accesses.want(self.rows.iter().map(|row| row.connection));
         let mut accesses = std::mem::take(&mut self.accesses);
-        let keys = || self.rows.iter().map(|row| self.key(row));
-        let given = self.rows.first().and_then(|row| self.clock.ahead(row.time));
-        accesses.index(given, keys().flatten());
-        let ports = keys().map(|key| accesses.port(&key?));
-        self.ports = ports.map(Option::unwrap_or_default).collect();
+        let given = self.rows.first().and_then(|row| self.clock.given_ahead(row.time));
+        accesses.index(given, self.rows.iter().filter_map(|row| self.key(row)));
+        self.clock.set_told(accesses.ahead());
+        let mut is_told = vec![false; accesses.count()];
+        let leg = |row: &Row| self.settings.get(row.setting as usize).map(|own| own.leg);
+        let joined = self.rows.iter().map(|row| {
+            let is_client = leg(row) == Some(Leg::Client);
+            let joined = self.key(row).map(|key| accesses.join(&key, is_client));
+            let joined = joined.unwrap_or_default();
+            if let Some(last) = accesses.last_place(joined).filter(|_| is_client) {
+                is_told[last as usize] = true;
+            }
+            joined
+        });
+        self.joined = joined.collect();
+        self.compared = accesses.compared(&is_told);
         self.accesses = accesses;
     }
 
@@ -563,17 +713,21 @@ impl Store {
         &self,
         entries: &[u32],
         leg: Leg,
-        request: impl Fn(&Row) -> Option<NonZeroU64>,
+        request: impl Fn(u32) -> Option<NonZeroU64>,
     ) -> Vec<u32> {
-        let row = |entry: u32| self.rows.get(entry as usize);
-        let is_of_leg = |entry: &&u32| {
-            let setting = row(**entry).and_then(|row| self.settings.get(row.setting as usize));
-            setting.is_some_and(|setting| legs(setting.leg).contains(&leg))
+        let leg_of = |entry: u32| match access_place(entry) {
+            Some(_) => Some(Leg::Client),
+            None => {
+                let row = self.rows.get(entry as usize)?;
+                self.settings.get(row.setting as usize).map(|setting| setting.leg)
+            }
         };
+        let is_of_leg =
+            |entry: &&u32| leg_of(**entry).is_some_and(|own| legs(own).contains(&leg));
         let mut index: Vec<u32> = entries.iter().filter(is_of_leg).copied().collect();
         index.shrink_to_fit();
         // Those that are alike stay in the order of time.
-        index.sort_by_key(|&entry| row(entry).and_then(&request));
+        index.sort_by_key(|&entry| request(entry));
         index
     }
 }

@@ -4,10 +4,12 @@
 //! A verdict is a view. Each answer is worked out when it is asked for, because a host asks
 //! for a few fields on a great many frames.
 
+use std::collections::HashSet;
+
 use crate::correlate::cause::{self, Cause};
 use crate::correlate::legs::Standing;
 use crate::correlate::matcher::Match;
-use crate::correlate::store::{Entry, Store};
+use crate::correlate::store::{is_access, Entry, Store};
 use crate::correlate::summary;
 use crate::correlate::survey::Survey;
 use crate::nginx::message::Leg;
@@ -354,27 +356,35 @@ impl<'a> Verdict<'a> {
         self.standing.link.from(self.leg()?)
     }
 
-    /// The entries about this stream, the one about the reset first.
+    /// The entries of the error log about this stream, the one about the reset first.
     pub fn entries(&self) -> impl Iterator<Item = (Entry<'a>, &'a Match)> + 'a {
         let store = self.store;
-        self.matches.iter().filter_map(move |m| Some((store.entry(m.entry)?, m)))
+        let errors = self.matches.iter().filter(|found| !is_access(found.entry));
+        errors.filter_map(move |m| Some((store.entry(m.entry)?, m)))
     }
 
-    /// Access entries about this stream: those of requests that entries of the error log are
-    /// about. Each is matched as the error entry of its connection is.
+    /// Entries of the access log about this stream: those that tell of an end, and those of
+    /// requests that entries of the error log are about. What names the number of a connection is
+    /// matched as that connection is.
     pub fn access_entries(&self) -> Vec<(Entry<'a>, Match)> {
+        let store = self.store;
         let mut found: Vec<(Entry<'a>, Match)> = Vec::new();
-        for by in self.matches.iter().filter(|by| by.certain) {
-            let Some(access) = self.store.access_of(by.entry) else { continue };
-            let known =
-                |other: &Entry<'_>| (other.file, other.line) == (access.file, access.line);
-            let written = self.store.kept(by.entry).and_then(|kept| kept.traits.instant);
-            let Some(written) = written.filter(|_| !found.iter().any(|(e, _)| known(e))) else {
-                continue;
-            };
-            let mut matched = *by;
-            matched.delta = by.delta.saturating_add(access.time.since(written));
-            found.push((access, matched));
+        let mut known = HashSet::new();
+        for by in self.matches {
+            let numbered = store.kept(by.entry).is_some_and(|kept| kept.connection.is_some());
+            let itself = (is_access(by.entry) && !numbered).then_some(by.entry);
+            let of_request = store.access_of(by.entry).filter(|_| by.certain);
+            let of_connection = (numbered && by.certain && by.leg == Leg::Client)
+                .then(|| store.accesses_of_connection(by.entry));
+            let open = (is_access(by.entry) && numbered && !by.certain).then_some(by.entry);
+            let all = itself.into_iter().chain(of_request).chain(open);
+            for entry in all.chain(of_connection.into_iter().flatten()) {
+                let written = store.kept(by.entry).and_then(|kept| kept.traits.instant);
+                let Some(written) = written.filter(|_| known.insert(entry)) else { continue };
+                let Some(access) = store.entry(entry) else { continue };
+                let delta = by.delta.saturating_add(access.time.since(written));
+                found.push((access, Match { entry, delta, ..*by }));
+            }
         }
         found
     }

@@ -69,6 +69,12 @@ pub enum Shows {
     /// Nothing: no TCP connection ends with this entry, only an HTTP/2 stream or a request, or
     /// it repeats what another entry says.
     Stays,
+    /// A whole response, as an access entry tells; the connection may go on.
+    Answer,
+    /// A response that breaks off, whoever broke it off.
+    CutAnswer,
+    /// A response, whole or not.
+    AnyAnswer,
 }
 
 /// How a message is recognized. Every text is ASCII and case counts.

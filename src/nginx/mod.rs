@@ -13,6 +13,7 @@
 //! connections. [`access_reader`] and [`access_log`] do the same for access logs, whose lines are
 //! what [`log_format`] compiles. Nothing here knows packets.
 
+pub mod access_end;
 pub mod access_log;
 pub mod access_reader;
 pub mod error_log;

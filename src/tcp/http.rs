@@ -59,6 +59,9 @@ pub struct Exchange {
     pub response_start: i64,
     /// Position behind the response's last byte, as far as its framing promises one.
     pub response_end: Option<i64>,
+    /// Bytes of the response's head; 0 until all of it is there, and in other protocols than
+    /// HTTP/1.x.
+    pub head_len: u32,
     /// What ends the response.
     pub ends_by: EndsBy,
     /// The response stands in the capture before its request, which lies before this position.
@@ -647,6 +650,7 @@ impl Http {
             }
         }
         exchange.status = Some(response.status);
+        exchange.head_len = u32::try_from(at - exchange.response_start).unwrap_or(0);
         let unseen = exchange.serial == 0 && exchange.sent == Progress::Lost;
         let bodiless = exchange.kind == Kind::Head || matches!(response.status, 204 | 304);
         match response.framing {

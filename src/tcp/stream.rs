@@ -550,6 +550,18 @@ impl Stream {
             && exchange.response_end.is_some_and(|end| self.server_half().acked() >= end)
     }
 
+    /// Bytes of a response that the server's TCP sent so far.
+    pub fn sent_of(&self, exchange: &Exchange) -> i64 {
+        (self.server_half().sent() - exchange.response_start).max(0)
+    }
+
+    /// Bytes of a response that the server's FIN ended, if that came before any RST.
+    pub fn closed_after(&self, exchange: &Exchange) -> Option<i64> {
+        let fin = self.fins[Side::Server as usize]?;
+        let is_whole = self.resets().is_none_or(|resets| fin.at.frame < resets.at.frame);
+        is_whole.then_some((fin.end - exchange.response_start).max(0))
+    }
+
     /// Bytes that a response's framing promised and the client never acknowledged.
     pub fn missing(&self, exchange: &Exchange) -> Option<u64> {
         // Inside TLS, what is still to come is counted before it is encrypted.

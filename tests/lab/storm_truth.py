@@ -210,7 +210,9 @@ def _decide(entries: List[Entry], streams: List[Stream]) -> Dict[int, int]:
         own = place(entry.leg, entry.kind, entry.stream)
         idle = entry.request is None and entry.stream.request is not None
         server = entry.upstream if entry.leg == "upstream" else None
-        rows = index[entry.leg, entry.kind, server, "any" if idle else entry.request]
+        # Whom an upstream refuses, it does not hear what for.
+        request = entry.request if entry.stream.request else None
+        rows = index[entry.leg, entry.kind, server, "any" if idle else request]
         start = bisect_left(rows, (min(low, own) - RACE,))
         stop = bisect_right(rows, (max(high, own) + RACE, float("inf"), 0))
         rivals[entry.line] = sum(
