@@ -78,7 +78,7 @@ struct Last {
     /// head, and those that were sent.
     whole: Option<i64>,
     head: i64,
-    sent: i64,
+    sent: Option<i64>,
     id: Option<u64>,
     /// Requests that were begun, if each of them can be counted.
     begun: Option<u64>,
@@ -96,6 +96,8 @@ impl Last {
         let Some(exchange) = stream.exchange().filter(|_| stream.http2().is_none()) else {
             return Last { begun, ..Last::default() };
         };
+        // nginx counts interim responses with the final one.
+        let is_counted = exchange.head_len > 0 && !exchange.interim && is_whole;
         let whole = match exchange.answered {
             Progress::Complete => exchange.response_end.map(|end| end - exchange.response_start),
             Progress::Begun => stream.closed_after(exchange),
@@ -106,9 +108,9 @@ impl Last {
                 let silent = exchange.answered == Progress::None && is_whole;
                 (silent && !caveats.one_sided).then_some(UNSENT)
             }),
-            whole: whole.filter(|_| exchange.head_len > 0 && is_whole),
+            whole: whole.filter(|_| is_counted),
             head: exchange.head_len.into(),
-            sent: stream.sent_of(exchange),
+            sent: is_counted.then(|| stream.sent_of(exchange)),
             id: exchange.id,
             begun,
             earlier: stream.asked_earlier(),
@@ -332,10 +334,6 @@ fn weigh(traits: &Traits, leg: Leg, end: &End) -> Option<(Evidence, u8)> {
     Some((evidence, evidence.weight().saturating_sub(lateness(traits, time))))
 }
 
-/// Bytes by which nginx's count of a response may differ from the capture's: an interim response
-/// counts for one and not for the other.
-const INTERIM: i64 = 1024;
-
 /// What agrees between the access log's account of a connection's last request and a stream's last
 /// exchange; `None` if anything contradicts.
 fn weigh_account(
@@ -362,14 +360,10 @@ fn weigh_account(
     }
     evidence.add(Criterion::Status, agree(account.status, last.status)?);
     if let Some((counted, head)) = account.sent.map(|sent| sent.beside(last.head)) {
-        if let Some(whole) = last.whole {
-            evidence.add(Criterion::Bytes, whole - head == counted);
-            if (whole - head - counted).abs() > INTERIM {
-                return None;
-            }
-        }
+        let same = agree(last.whole.map(|whole| whole - head), Some(counted))?;
+        evidence.add(Criterion::Bytes, same);
         // nginx counts what it gave to its system, which need not have sent it; not less.
-        if last.head > 0 && last.sent - head > counted + INTERIM {
+        if last.sent.is_some_and(|sent| sent - head > counted) {
             return None;
         }
     }

@@ -62,6 +62,8 @@ pub struct Exchange {
     /// Bytes of the response's head; 0 until all of it is there, and in other protocols than
     /// HTTP/1.x.
     pub head_len: u32,
+    /// Interim responses came before it.
+    pub interim: bool,
     /// What ends the response.
     pub ends_by: EndsBy,
     /// The response stands in the capture before its request, which lies before this position.
@@ -635,6 +637,7 @@ impl Http {
         if response.status < 200 && next.is_none() {
             // An interim response: the final one has not begun.
             exchange.answered = Progress::None;
+            exchange.interim = true;
             self.responses.state = State::Idle;
             return;
         }
