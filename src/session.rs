@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use crate::correlate::clock::Clock;
 use crate::correlate::legs::{Addresses, Legs};
 use crate::correlate::matcher::Matcher;
-use crate::correlate::report::{self, Gathering, LogFile, Part, Report, Scope};
+use crate::correlate::report::{self, Gathering, Held, LogFile, Part, Report, Scope};
 use crate::correlate::store::Store;
 use crate::correlate::survey::Survey;
 use crate::correlate::verdict::Verdict;
@@ -285,15 +285,25 @@ impl Session {
     /// Why access logs of this format tell nothing; `None` if they do.
     pub fn access_log_lacks(&self) -> Option<&'static str> {
         let parts = self.store.accesses().format()?.parts();
-        let number = Variable::Connection.name();
-        let names =
-            |part: &FormatPart| matches!(part, FormatPart::Variable(name) if name == number);
+        let names = |wanted: Variable| {
+            parts.iter().any(
+                |part| matches!(part, FormatPart::Variable(name) if name == wanted.name()),
+            )
+        };
         // Lines of `json` name their values themselves.
-        let lacks = !parts.is_empty() && !parts.iter().any(names);
-        lacks.then_some(
-            "the format has no $connection, by which entries of both logs are joined: add \
-             $connection, $remote_port and $msec to the log_format of nginx.conf",
-        )
+        let lacks = |wanted: &[Variable]| !parts.is_empty() && !wanted.iter().any(|w| names(*w));
+        match () {
+            () if lacks(&[Variable::Msec, Variable::TimeLocal, Variable::TimeIso8601]) => Some(
+                "the format has no time: add $connection, $remote_port and $msec to the \
+                 log_format of nginx.conf",
+            ),
+            () if lacks(&[Variable::Connection]) && lacks(&[Variable::Status]) => Some(
+                "the format has neither $connection, by which entries of both logs are joined, \
+                 nor $status, which tells of ends: add $connection, $remote_port, $msec and \
+                 $status to the log_format of nginx.conf",
+            ),
+            () => None,
+        }
     }
 
     /// Entries that are kept of all logs.
@@ -373,9 +383,12 @@ impl Session {
     /// The report on all streams and entries.
     pub fn report(&mut self) -> Report {
         self.take_note_of_log();
-        let logs = self.store.files().zip(&self.readers).filter_map(|(path, reader)| {
-            let Reader::Error(reader) = reader else { return None };
-            Some(LogFile { path: path.to_owned(), counts: *reader.counts() })
+        let logs = self.store.files().zip(&self.readers).map(|(path, reader)| {
+            let held = match reader {
+                Reader::Error(reader) => Held::Errors(*reader.counts()),
+                Reader::Access(reader) => Held::Accesses(*reader.counts()),
+            };
+            LogFile { path: path.to_owned(), held }
         });
         let logs: Vec<_> = logs.collect();
         let mut gathering = Gathering::default();

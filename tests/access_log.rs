@@ -9,8 +9,10 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use rstdiag::nginx::access_end;
 use rstdiag::nginx::access_reader::{AccessLine, AccessLogReader, Keeper};
 use rstdiag::nginx::log_format::{LogFormat, Variable};
+use rstdiag::nginx::message::Shows;
 use serde_json::Value;
 
 /// Given to nginx and to us, byte by byte.
@@ -90,7 +92,8 @@ impl Keeper for Check<'_> {
             }
         }
         let told = matches!(truth["status"].as_str(), Some("400" | "444"));
-        assert_eq!(entry.may_tell_an_end(), told, "{shown}");
+        let tells = access_end::classify(&entry).filter(|end| end.shows != Shows::CutAnswer);
+        assert_eq!(tells.is_some(), told, "{shown}");
     }
 }
 

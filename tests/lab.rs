@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use rstdiag::session::Session;
+use rstdiag::session::{LogKind, Session, When};
 
 mod support;
 
@@ -122,6 +122,55 @@ fn an_access_log_makes_the_matches_of_clients_exact() {
         tally.matched, without.matched
     );
     assert!(by_port > 20 && shown > 20, "{by_port} {shown}");
+}
+
+/// Statuses of which an access entry alone tells, and where the lab has them.
+const TELLING: [&str; 7] = ["400", "408", "444", "499", "500", "502", "504"];
+
+/// Without an error log, entries of the access log stand for themselves; without ports and numbers
+/// of connections, too.
+#[test]
+fn an_access_log_alone_is_matched_as_well() {
+    let Some(lab) = lab() else { return };
+    let all = std::fs::read_to_string(lab.log.with_file_name("access.json")).unwrap();
+    let lines: Vec<serde_json::Value> =
+        all.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let told = |line: u64, name: &str| lines[line as usize - 1][name].to_string().replace('"', "");
+    for hidden in [&[][..], &["remote_port", "connection", "connection_requests"]] {
+        let mut session = Session::new();
+        session.set_access_log_format("json").unwrap();
+        session.begin_log(LogKind::Access, "access.json");
+        for line in &lines {
+            let mut line = line.clone();
+            hidden.iter().for_each(|name| drop(line.as_object_mut().unwrap().remove(*name)));
+            session.log_bytes(format!("{line}\n").as_bytes());
+        }
+        session.end_log().unwrap();
+        support::replay(&mut session, &lab.capture);
+        let mut found: BTreeMap<String, u32> = BTreeMap::new();
+        for number in session.streams().collect::<Vec<_>>() {
+            let verdict = session.verdict_of(number, When::Final).unwrap();
+            for (entry, matched) in verdict.access_entries() {
+                let client = format!(
+                    "{}:{}",
+                    told(entry.line, "remote_addr"),
+                    told(entry.line, "remote_port")
+                );
+                let status = told(entry.line, "status");
+                if matched.certain {
+                    assert_eq!(verdict.client().to_string(), client, "{status}, {number}");
+                    *found.entry(status).or_default() += 1;
+                }
+            }
+        }
+        let total = |status: &str| (1..=lines.len() as u64).filter(|&n| told(n, "status") == status);
+        for status in TELLING {
+            let (found, total) = (found.get(status).copied().unwrap_or(0), total(status).count());
+            println!("{status}: {found} of {total}, without {hidden:?}");
+            assert!(total == 0 || found as usize * 3 >= total * 2, "{status}: {found} of {total}");
+        }
+        assert!(found.get("200").is_some(), "bodies that broke off");
+    }
 }
 
 /// The recording that the demo shows.

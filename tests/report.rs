@@ -12,7 +12,8 @@ use std::path::Path;
 
 use rstdiag::correlate::reasons;
 use rstdiag::correlate::report::Part;
-use rstdiag::session::Session;
+use rstdiag::correlate::store::is_access;
+use rstdiag::session::{LogKind, Session};
 use serde::Deserialize;
 use support::builder::{Capture, Talk};
 
@@ -30,8 +31,14 @@ struct Case {
     day: Option<String>,
     talks: Vec<Said>,
     log: Vec<String>,
+    /// Lines of an access log: the second, the client, the status, the bytes, the request.
+    #[serde(default)]
+    access: Vec<String>,
     want: Vec<String>,
 }
+
+/// 2024-01-01 00:00:00 UTC
+const BEGIN: u64 = 1_704_067_200;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -57,12 +64,31 @@ impl Case {
             session.log_bytes(lines.collect::<String>().as_bytes());
             session.end_log().unwrap();
         }
+        if !self.access.is_empty() {
+            let format = "$msec|$remote_addr|$status|$bytes_sent|$request";
+            session.set_access_log_format(format).unwrap();
+            let line = |line: &String| {
+                let (second, rest) = line.split_once('|').unwrap();
+                format!("{}.000|{rest}\n", BEGIN + second.parse::<u64>().unwrap())
+            };
+            session.begin_log(LogKind::Access, "access.log");
+            session.log_bytes(self.access.iter().map(line).collect::<String>().as_bytes());
+            session.end_log().unwrap();
+        }
         let mut capture = Capture::default();
         for said in &self.talks {
             capture.play(&Talk::between(&said.client, &said.server), &said.script);
         }
         support::feed(&mut session, &capture.frames(), |_, _| ());
         session
+    }
+}
+
+/// The line of an entry, and of which log it is.
+fn named(entry: u32) -> String {
+    match is_access(entry) {
+        true => "entry access".to_owned(),
+        false => format!("entry {}", entry + 1),
     }
 }
 
@@ -75,10 +101,8 @@ fn said(session: &mut Session) -> Vec<String> {
             Some(format!("reset {stream} {}", reason.map_or("=", |reason| reason.word)))
         }
         // These logs have nothing but entries, one a line.
-        Part::Matched(entry, stream) => Some(format!("entry {} ={stream}", entry + 1)),
-        Part::Unmatched(entry, reason, _) => {
-            Some(format!("entry {} {}", entry + 1, reason.word))
-        }
+        Part::Matched(entry, stream) => Some(format!("{} ={stream}", named(*entry))),
+        Part::Unmatched(entry, reason, _) => Some(format!("{} {}", named(*entry), reason.word)),
     });
     said.collect()
 }

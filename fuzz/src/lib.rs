@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 
 use rstdiag::limits;
+use rstdiag::nginx::access_end;
 use rstdiag::nginx::access_log::{self, AccessEntry};
 use rstdiag::nginx::access_reader::{AccessCounts, AccessLine, AccessLogReader, Keeper};
 use rstdiag::nginx::error_log::{self, RequestLine, Upstream};
@@ -85,7 +86,7 @@ fn ask_all(entry: &AccessEntry<'_>) -> String {
     format!(
         "{:?}",
         (
-            (entry.time(), entry.utc_offset(), entry.may_tell_an_end(), entry.completed()),
+            (entry.time(), entry.utc_offset(), access_end::classify(entry), entry.completed()),
             (entry.status(), entry.connection(), entry.connection_requests(), entry.pid()),
             (entry.bytes_sent(), entry.body_bytes_sent(), entry.request_length()),
             (entry.request_time(), entry.request_id(), entry.server(), attempts),

@@ -58,6 +58,8 @@ pub struct Accesses {
     noted: usize,
     /// Seconds by which the error log's clock is ahead of UTC, where entries do not tell.
     zone: Option<i64>,
+    /// Every entry tells by how much the error log's clock was ahead of UTC.
+    has_zones: bool,
     /// The times of all entries can be compared with those of the error log.
     is_timed: bool,
     /// Rows of responses that may be cut for all that the log says.
@@ -261,22 +263,25 @@ impl Accesses {
             last = this;
             row.run = run;
         }
-        let tell = self.settings.iter().all(|setting| setting.zone.is_some());
         self.zone = given.or_else(|| self.told_zone(errors));
-        self.is_timed = tell || self.zone.is_some();
+        // Lines tell the zone of their own clock, which may be another host's than the error log's.
+        let quarters = self.zone.map(|zone| zone / QUARTER);
+        let all = || self.settings.iter().map(|setting| setting.zone.map(i64::from));
+        self.has_zones = all().all(|zone| zone.is_some())
+            && (quarters.is_none() || all().any(|zone| zone == quarters));
+        self.is_timed = self.has_zones || self.zone.is_some();
     }
 
     /// Seconds by which the error log's clock was ahead of UTC, as access entries tell: the one
     /// zone that they bear, else the one in which error entries stand next to them.
     pub fn ahead(&self) -> Option<i64> {
+        if !self.has_zones {
+            return self.zone;
+        }
         let mut zones = self.settings.iter().map(|setting| setting.zone);
         let first = zones.next()?;
-        match first {
-            Some(zone) => zones
-                .all(|other| other == Some(zone))
-                .then_some(i64::from(zone) * QUARTER),
-            None => self.zone,
-        }
+        let one = first.filter(|_| zones.all(|other| other == first))?;
+        Some(i64::from(one) * QUARTER)
     }
 
     /// The zone in which most error entries were written just before or after the last access
@@ -311,7 +316,8 @@ impl Accesses {
     /// Nanoseconds that the error log's clock showed, as if it were UTC.
     fn shown(&self, at: u32) -> Option<i64> {
         let row = self.rows.get(at as usize)?;
-        let own = self.setting(row)?.zone.map(|quarters| i64::from(quarters) * QUARTER);
+        let own = self.setting(row)?.zone.filter(|_| self.has_zones);
+        let own = own.map(|quarters| i64::from(quarters) * QUARTER);
         row.instant.checked_add(own.or(self.zone)? * SECOND)
     }
 
@@ -375,6 +381,21 @@ impl Accesses {
             }
             None => None,
         }
+    }
+
+    /// The instants between which nginx had an error entry's request before it, on its own clock. Of
+    /// several requests that are alike, it may have been any that was open in that second.
+    pub(super) fn asked_between(&self, key: &Key) -> Option<(i64, i64)> {
+        let request = key.request?;
+        let second = key.time.0.checked_mul(SECOND)?;
+        let open = self.same(key).iter().filter_map(|&at| {
+            let row = self.rows.get(at as usize)?;
+            let (done, took) = (self.shown(at)?, self.get(at)?.took?);
+            let is_open = done >= second - CLOCKS && done - took <= second + SECOND + CLOCKS;
+            let is_same = row.request.map(NonZeroU64::get) == Some(request);
+            (is_same && is_open).then_some((row.instant - took, row.instant))
+        });
+        open.reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)))
     }
 
     /// The entry of an error entry's request, by its number.

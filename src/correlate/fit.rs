@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use crate::correlate::access::{Account, UNSENT};
+use crate::correlate::access::{Account, CLOCKS, UNSENT};
 use crate::correlate::events::{stream_requests, Event, Events, Kind};
 use crate::correlate::evidence::{Criterion, Evidence};
 use crate::correlate::store::Traits;
@@ -187,7 +187,11 @@ pub fn candidates<'a>(
                 Kind::Silence => limits::SILENCE * SECOND,
                 _ => window,
             };
-            let (from, to) = (written.plus(-before), written.plus(traits.resolution + window));
+            let mut from = written.plus(-before);
+            let mut to = written.plus(traits.resolution + window);
+            if let Some((asked, done)) = traits.waited.filter(|_| leg == Leg::Upstream) {
+                (from, to) = (from.max(asked.plus(-CLOCKS)), to.min(done));
+            }
             let port = traits.port.filter(|_| leg == Leg::Client);
             let found = events.find(kind, traits.request_on(leg), port, from, to);
             found.map(move |event| (leg, kind, event))
@@ -297,8 +301,11 @@ fn weigh(traits: &Traits, leg: Leg, end: &End) -> Option<(Evidence, u8)> {
                 return None;
             }
             if let Some((from, to)) = traits.waited {
+                // One that is kept alive may end at the moment at which it is to be asked.
                 let too_early = end.asked_at.is_some_and(|asked| asked < from);
-                if too_early || time > to {
+                let kept_alive =
+                    phase == Phase::AfterResponse && time.since(from).abs() <= CLOCKS;
+                if too_early && !kept_alive || time > to {
                     return None;
                 }
             }

@@ -205,11 +205,15 @@ struct Passed {
     id: Option<u64>,
     /// Client and request that an entry about its end names.
     logged: Option<(Option<IpAddr>, u64)>,
+    /// Number of the client's connection, as that entry has it.
+    number: Option<u64>,
 }
 
 /// What asker and upstream have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Key {
+    /// The number of the client's connection, as entries about both tell.
+    Number(u64),
     /// The identifier of the request, by the host that was asked.
     IdAt(Host, u64),
     /// The identifier of the request.
@@ -235,6 +239,9 @@ struct Askers {
 
 /// Everything that is paired.
 struct Pairing {
+    /// First frames of clients' streams by the number of their connection; `None` where two have
+    /// one number, as after nginx was started anew.
+    numbers: HashMap<u64, Option<u32>>,
     askers: Vec<Asker>,
     passed: Vec<Passed>,
     by_key: HashMap<Key, Askers>,
@@ -275,13 +282,27 @@ impl Pairing {
         asked.retain(|host| asking.contains(host));
         let wanted = Wanted { addresses, proxies: asked, requests };
         let mut all =
-            Pairing { askers: Vec::new(), passed: Vec::new(), by_key: HashMap::new() };
+            Pairing {
+                numbers: HashMap::new(),
+                askers: Vec::new(),
+                passed: Vec::new(),
+                by_key: HashMap::new(),
+            };
         for (number, stream) in streams.iter() {
             let who = Who { number, first_frame: stream.first_frame };
             let entry = entry(number);
             let on = |leg| entry.filter(|entry| entry.0 == leg).map(|entry| entry.1);
-            all.add_asker(who, &stream, on(Leg::Client), &wanted);
-            all.add_passed(who, &stream, on(Leg::Upstream), &wanted);
+            let told = |leg| {
+                let mut certain = matcher.certain(number).filter(|found| found.leg == leg);
+                certain.find_map(|found| store.kept(found.entry)?.connection)
+            };
+            let client = told(Leg::Client);
+            if let Some(connection) = client {
+                let known = all.numbers.entry(connection);
+                known.and_modify(|frame| *frame = None).or_insert(Some(who.first_frame));
+            }
+            all.add_asker(who, &stream, client, on(Leg::Client), &wanted);
+            all.add_passed(who, &stream, told(Leg::Upstream), on(Leg::Upstream), &wanted);
         }
         all.sort();
         all
@@ -291,13 +312,14 @@ impl Pairing {
         &mut self,
         who: Who,
         stream: &Stream,
+        connection: Option<u64>,
         entry: Option<Traits>,
         wanted: &Wanted<'_>,
     ) {
         let host = wanted.addresses.host(stream.end(Side::Server));
         let at_proxy = host.filter(|host| wanted.proxies.contains(host));
         let requests = stream_requests(stream);
-        let mut keys = Vec::new();
+        let mut keys: Vec<Key> = connection.map(Key::Number).into_iter().collect();
         if let Some(id) = stream.exchange().and_then(|exchange| exchange.id) {
             keys.push(Key::Id(id));
             keys.extend(host.map(|host| Key::IdAt(host, id)));
@@ -375,6 +397,7 @@ impl Pairing {
         &mut self,
         who: Who,
         stream: &Stream,
+        number: Option<u64>,
         entry: Option<Traits>,
         wanted: &Wanted<'_>,
     ) {
@@ -386,7 +409,7 @@ impl Pairing {
         let logged = entry.and_then(|traits| Some((traits.client, traits.request?)));
         let at_proxy = host.is_some_and(|host| wanted.proxies.contains(&host));
         let is_wanted = request.is_some_and(|request| wanted.requests.contains(&request));
-        if id.is_none() && logged.is_none() && !at_proxy && !is_wanted {
+        if id.is_none() && logged.is_none() && number.is_none() && !at_proxy && !is_wanted {
             return;
         }
         // One that was never asked began when nginx turned to it.
@@ -413,6 +436,7 @@ impl Pairing {
             request,
             id,
             logged,
+            number,
         });
     }
 
@@ -436,6 +460,14 @@ impl Pairing {
         let mut found: Vec<(u32, &Passed)> = found.collect();
         found.sort_by_key(|(place, passed)| (*place, passed.at, passed.who.number));
         let mut links: HashMap<u32, Link> = HashMap::new();
+        // Whose request it was, the number tells, also where that is not the client's last one. What
+        // was answered was an earlier one: the one that the entry is about was never sent.
+        for passed in self.passed.iter().filter(|passed| !passed.answered) {
+            let known = passed.number.and_then(|number| self.numbers.get(&number));
+            if let Some(client) = known.copied().flatten() {
+                links.entry(passed.who.number).or_default().client = Some(client);
+            }
+        }
         for tried in found.chunk_by(|one, other| one.0 == other.0) {
             // Nginx tries one upstream after the other.
             let in_turn =
@@ -458,6 +490,11 @@ impl Pairing {
 
     /// The one asker for which nginx asked this upstream.
     fn asker_of(&self, passed: &Passed) -> Option<u32> {
+        let number = passed.number.filter(|number| self.numbers.contains_key(number));
+        if let Some(number) = number.filter(|_| !passed.answered) {
+            // One that asked for something else by then is not looked for elsewhere.
+            return self.fitting(&[Key::Number(number)], passed, |_| true).one();
+        }
         let by_id = passed
             .id
             .into_iter()

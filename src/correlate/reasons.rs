@@ -19,6 +19,8 @@ pub struct EntryFacts {
     pub peer_unseen: bool,
     /// A stream that it could be about has no end in the capture.
     pub endless: bool,
+    /// It tells of a response, not of the end of a connection.
+    pub not_last: bool,
 }
 
 /// What is known of a stream with a RST that no entry is about for certain.
@@ -96,6 +98,13 @@ static OF_ENTRY: &[Row<EntryFacts>] = &[
         Reason {
             word: "no_end",
             means: "a stream that it could be about is still open when the capture ends",
+        },
+    ),
+    (
+        |facts| facts.not_last,
+        Reason {
+            word: "no_last_response",
+            means: "it tells of a response, and only the last one of a connection is compared",
         },
     ),
     (
@@ -214,6 +223,7 @@ mod tests {
             (EntryFacts { outside: true, ..none }, "outside_capture"),
             (EntryFacts { peer_unseen: true, ..none }, "not_captured"),
             (EntryFacts { endless: true, ..none }, "no_end"),
+            (EntryFacts { not_last: true, ..none }, "no_last_response"),
             (none, "no_stream"),
             (EntryFacts { outside: true, peer_unseen: true, ..none }, "outside_capture"),
         ];

@@ -7,16 +7,17 @@
 //! memory than the capture does.
 
 use std::cmp::Reverse;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
 use crate::correlate::cause::Row;
 use crate::correlate::events::stream_request;
 use crate::correlate::matcher::Match;
 use crate::correlate::reasons::{self, EntryFacts, Reason, StreamFacts};
-use crate::correlate::store::{Kept, Store, Traits};
+use crate::correlate::store::{is_access, Entry, Kept, Parts, Store, Traits, Variable};
 use crate::correlate::verdict::{Severity, Verdict};
-use crate::nginx::error_log::{self, ErrorEntry};
+use crate::nginx::access_reader::AccessCounts;
+use crate::nginx::error_log;
 use crate::nginx::message::{Leg, Shows};
 use crate::nginx::reader::Counts;
 use crate::tcp::phase::Phase;
@@ -39,7 +40,26 @@ pub struct LogFile {
     /// Its path, as the user gave it.
     pub path: String,
     /// What it held.
-    pub counts: Counts,
+    pub held: Held,
+}
+
+/// What a log held.
+#[derive(Clone, Copy, Debug)]
+pub enum Held {
+    /// An error log.
+    Errors(Counts),
+    /// An access log.
+    Accesses(AccessCounts),
+}
+
+impl LogFile {
+    /// What it held, if it is an error log.
+    fn errors(&self) -> Option<&Counts> {
+        match &self.held {
+            Held::Errors(counts) => Some(counts),
+            Held::Accesses(_) => None,
+        }
+    }
 }
 
 /// What a report is about, besides the streams.
@@ -125,11 +145,13 @@ impl Gathering {
         self.streams += 1;
         let ends = [verdict.client(), verdict.server()];
         let (mut has_entry, mut has_rivals) = (false, false);
-        for (_, found) in verdict.entries() {
+        let errors = verdict.entries().map(|(_, found)| *found);
+        let accesses = verdict.access_entries().into_iter().map(|(_, found)| found);
+        for found in errors.chain(accesses) {
             self.claims.push((found.entry, number, found.certain));
             has_entry |= found.certain;
             has_rivals |= !found.certain;
-            self.nginx.extend(nginx_address(found, ends));
+            self.nginx.extend(nginx_address(&found, ends));
         }
         self.note_peers(verdict.stream(), ends);
         let Some(resets) = verdict.resets() else { return };
@@ -185,11 +207,9 @@ impl Gathering {
     /// Why each stream with a RST has no entry for certain, if it has none.
     fn judged_resets(&self, scope: &Scope<'_>) -> Vec<Option<&'static Reason>> {
         let covered = covered(scope);
-        let lines = scope
-            .logs
-            .iter()
-            .map(|log| log.counts)
-            .fold((0, 0), |sum, counts| (sum.0 + counts.entries, sum.1 + counts.infos));
+        let errors = scope.logs.iter().filter_map(LogFile::errors);
+        let lines =
+            errors.fold((0, 0), |sum, counts| (sum.0 + counts.entries, sum.1 + counts.infos));
         let lacks_clients =
             Counts { entries: lines.0, infos: lines.1, ..Counts::default() }.may_lack_clients();
         let judge = |reset: &Reset| {
@@ -201,7 +221,7 @@ impl Gathering {
                 _ => None,
             });
             reasons::of_stream(&StreamFacts {
-                no_log: lines.0 == 0,
+                no_log: lines.0 == 0 && scope.store.accesses().count() == 0,
                 foreign: !self.nginx.is_empty() && !client && !server,
                 unaccepted: reset.phase == Phase::Handshake && leg != Some(Leg::Upstream),
                 by_nginx: match leg {
@@ -212,7 +232,7 @@ impl Gathering {
                 idle_upstream: (leg, reset.by, reset.phase)
                     == (Some(Leg::Upstream), Side::Server, Phase::AfterResponse),
                 level_too_low: lacks_clients && leg != Some(Leg::Upstream),
-                outside: covered.is_none_or(|(from, to)| reset.at < from || reset.at > to),
+                outside: covered.is_some_and(|(from, to)| reset.at < from || reset.at > to),
                 ..reset.facts
             })
         };
@@ -222,12 +242,19 @@ impl Gathering {
 
     /// What each entry is about, in the order of the log.
     fn judged_entries(&self, scope: &Scope<'_>) -> Vec<Part> {
-        let entries = 0..scope.store.count();
+        // What the error log tells as well is not told twice.
+        let told: HashSet<u32> =
+            (0..scope.store.count()).filter_map(|entry| scope.store.access_of(entry)).collect();
+        // Of what only packets show to be about an end, what they show.
+        let claimed = self.claims.iter().map(|claim| claim.0).filter(|&entry| is_access(entry));
+        let accesses: BTreeSet<u32> = scope.store.telling_accesses().chain(claimed).collect();
+        let accesses = accesses.into_iter().filter(|entry| !told.contains(entry));
+        let entries = (0..scope.store.count()).chain(accesses);
         let entries = entries.filter_map(|entry| Some((entry, scope.store.kept(entry)?)));
         let mut claims = self.claims.as_slice();
         let judge = |(entry, kept): (u32, Kept)| {
-            let end = claims.partition_point(|claim| claim.0 <= entry);
-            let (own, rest) = claims.split_at(end);
+            claims = &claims[claims.partition_point(|claim| claim.0 < entry)..];
+            let (own, rest) = claims.split_at(claims.partition_point(|claim| claim.0 == entry));
             claims = rest;
             if let Some(&(_, stream, _)) = own.iter().find(|claim| claim.2) {
                 return Part::Matched(entry, stream);
@@ -273,6 +300,7 @@ impl Gathering {
             no_packet: matches!(traits.shows, Shows::NoPacket | Shows::Stays),
             peer_unseen: peer.is_some_and(|peer| !self.peers.contains(&peer)),
             endless: asked.into_iter().any(|asked| began_in_time(asked) == Some(true)),
+            not_last: traits.shows == Shows::Answer,
         }
     }
 
@@ -313,7 +341,7 @@ fn covered(scope: &Scope<'_>) -> Option<(CaptureTime, CaptureTime)> {
     let instant = |entry: u32, time: LogTime| {
         Some(CaptureTime(time.0.checked_mul(SECOND)?).plus(clock.shift(entry, time)?))
     };
-    let spans = scope.logs.iter().filter_map(|log| log.counts.span);
+    let spans = scope.logs.iter().filter_map(|log| log.errors()?.span);
     let instants = spans.filter_map(|(from, to)| {
         let (from, to) = (instant(0, from)?, instant(u32::MAX, to)?);
         Some((from.plus(-scope.window), to.plus(SECOND + scope.window)))
@@ -389,26 +417,11 @@ fn header(scope: &Scope<'_>, streams: usize) -> Vec<String> {
         None => "capture  no TCP".to_owned(),
     });
     for log in scope.logs {
-        let Counts { lines: read, entries, ends, span, .. } = log.counts;
         lines.push(format!("log      {}", log.path));
-        if let Some((from, to)) = span {
-            lines.push(format!("         {from} to {to}"));
-        }
-        lines.push(format!(
-            "         {}, {}, {ends} about ends of connections",
-            plural(read as usize, "line"),
-            plural(entries as usize, "entry"),
-        ));
-        if log.counts.early > 0 {
-            let early = plural(log.counts.early as usize, "entry");
-            lines.push(format!("         {early} left out: long before the capture"));
-        }
-        if log.counts.may_lack_clients() {
-            lines.push(
-                "         no line at [info], so no reset of a client can be in it:".to_owned(),
-            );
-            lines.push("         'error_log FILE info;' makes nginx log them".to_owned());
-        }
+        lines.extend(match &log.held {
+            Held::Errors(counts) => error_log_lines(counts),
+            Held::Accesses(counts) => access_log_lines(counts),
+        });
     }
     if scope.logs.is_empty() {
         lines.push("log      none; name one with -o rstdiag.error_log:FILE".to_owned());
@@ -418,6 +431,32 @@ fn header(scope: &Scope<'_>, streams: usize) -> Vec<String> {
         lines.push("         all times are as that clock shows them".to_owned());
     }
     lines
+}
+
+fn error_log_lines(counts: &Counts) -> Vec<String> {
+    let &Counts { lines: read, entries, ends, span, early, .. } = counts;
+    let mut lines = Vec::new();
+    lines.extend(span.map(|(from, to)| format!("         {from} to {to}")));
+    lines.push(format!(
+        "         {}, {}, {ends} about ends of connections",
+        plural(read as usize, "line"),
+        plural(entries as usize, "entry"),
+    ));
+    if early > 0 {
+        let early = plural(early as usize, "entry");
+        lines.push(format!("         {early} left out: long before the capture"));
+    }
+    if counts.may_lack_clients() {
+        lines.push("         no line at [info], so no reset of a client can be in it:".to_owned());
+        lines.push("         'error_log FILE info;' makes nginx log them".to_owned());
+    }
+    lines
+}
+
+fn access_log_lines(counts: &AccessCounts) -> Vec<String> {
+    let read = plural(counts.lines as usize, "line");
+    let entries = plural(counts.entries as usize, "request");
+    vec![format!("         {read}, {entries}")]
 }
 
 /// First the answer: how many resets hurt, and why.
@@ -538,14 +577,17 @@ pub fn reset_lines(
 /// The lines about an entry that is about a stream.
 pub fn matched_lines(entry: u32, number: u32, verdict: &Verdict<'_>) -> Vec<String> {
     let store = verdict.store();
-    let raw = store.raw(entry).unwrap_or_default();
-    let parts = error_log::parse(&raw).ok();
+    let found = store.entry(entry);
+    let parts = found.as_ref().and_then(Entry::any_parts);
     let mut title = title(entry, parts.as_ref(), store);
     if let Some(closing) = verdict.closing() {
         title.push_str(&format!("  frame {}", closing_frame(verdict, closing.at.frame)));
     }
     title.push_str(&format!("  tcp.stream {number}"));
-    if let Some((_, found)) = verdict.entries().find(|(_, found)| found.entry == entry) {
+    let errors = verdict.entries().map(|(_, found)| *found);
+    let accesses = || verdict.access_entries().into_iter().map(|(_, found)| found);
+    let mut all = errors.chain(is_access(entry).then(accesses).into_iter().flatten());
+    if let Some(found) = all.find(|found| found.entry == entry) {
         title.push_str(&format!("  score {}", found.score));
     }
     let mut lines = vec![title];
@@ -561,17 +603,15 @@ fn closing_frame(verdict: &Verdict<'_>, closing: u32) -> u32 {
 /// The lines about an entry that is about none of these streams for certain.
 pub fn unmatched_lines(entry: u32, rivals: &[u32], store: &Store) -> Vec<String> {
     let raw = store.raw(entry).unwrap_or_default();
-    let parts = error_log::parse(&raw).ok();
+    // An entry whose time does not exist is no less readable.
+    let parts = match is_access(entry) {
+        true => store.access_parts(&raw),
+        false => error_log::parse(&raw).ok().map(Box::new).map(Parts::Error),
+    };
     let mut lines = vec![title(entry, parts.as_ref(), store)];
     if let Some(parts) = &parts {
         lines.extend(what_happened(parts));
-        let named = [
-            ("client", parts.client),
-            ("request", parts.request),
-            ("upstream", parts.upstream),
-        ];
-        let named = named.into_iter().filter_map(|(name, value)| Some((name, text(value?))));
-        lines.extend(named.map(|(name, value)| format!("    {name}: {value}")));
+        lines.extend(named(parts).map(|(name, value)| format!("    {name}: {value}")));
     }
     if !rivals.is_empty() {
         let shown = rivals.iter().take(RIVALS).map(u32::to_string).collect::<Vec<_>>();
@@ -584,24 +624,66 @@ pub fn unmatched_lines(entry: u32, rivals: &[u32], store: &Store) -> Vec<String>
     lines
 }
 
+/// Who and what an entry names.
+fn named(parts: &Parts<'_>) -> impl Iterator<Item = (&'static str, String)> {
+    let named = match parts {
+        Parts::Error(parts) => [
+            ("client", parts.client.map(text)),
+            ("request", parts.request.map(text)),
+            ("upstream", parts.upstream.map(text)),
+        ],
+        Parts::Access(parts) => [
+            ("client", parts.client_addr().map(|client| client.to_string())),
+            ("upstream", parts.value(Variable::UpstreamAddr).map(|addr| text(&addr))),
+            ("request id", parts.request_id().map(text)),
+        ],
+    };
+    named.into_iter().filter_map(|(name, value)| Some((name, value?)))
+}
+
 /// Where an entry stands, when it was written, and by which connection.
-fn title(entry: u32, parts: Option<&ErrorEntry<'_>>, store: &Store) -> String {
+fn title(entry: u32, parts: Option<&Parts<'_>>, store: &Store) -> String {
     let file = store.file(entry).unwrap_or_default();
     let name = file.rsplit('/').next().unwrap_or(file);
-    let line = store.kept(entry).map_or(0, |kept| kept.line);
+    let kept = store.kept(entry);
+    let line = kept.map_or(0, |kept| kept.line);
     let mut out = format!("  {name}:{line}");
-    if let Some(parts) = parts {
-        out.push_str(&format!("  {} [{}]", parts.time, parts.level.word()));
-        out.extend(parts.connection.map(|number| format!(" *{number}")));
+    match parts {
+        Some(Parts::Error(parts)) => {
+            out.push_str(&format!("  {} [{}]", parts.time, parts.level.word()));
+        }
+        Some(Parts::Access(_)) => {
+            let instant = kept.and_then(|kept| kept.traits.instant);
+            out.extend(instant.map(|instant| format!("  {}", moment(instant, store))));
+        }
+        None => {}
     }
+    let connection = kept.and_then(|kept| kept.connection);
+    out.extend(connection.map(|number| format!(" *{number}")));
     out
 }
 
-/// The message as nginx writes it, without the context.
-fn what_happened(parts: &ErrorEntry<'_>) -> Vec<String> {
-    let mut out = text(parts.message);
-    out.extend(parts.errno.map(|errno| format!(" ({}: {})", errno.code, text(errno.text))));
-    out.extend(parts.action.map(|action| format!(" while {}", text(action))));
+/// The message as nginx writes it, without the context; of an access entry what became of the
+/// request.
+fn what_happened(parts: &Parts<'_>) -> Vec<String> {
+    let out = match parts {
+        Parts::Error(parts) => {
+            let mut out = text(parts.message);
+            out.extend(
+                parts.errno.map(|errno| format!(" ({}: {})", errno.code, text(errno.text))),
+            );
+            out.extend(parts.action.map(|action| format!(" while {}", text(action))));
+            out
+        }
+        Parts::Access(parts) => {
+            let method = parts.method().map_or_else(String::new, |method| text(&method));
+            let target = parts.target().map_or_else(String::new, |target| text(&target));
+            let status = parts.status().map_or_else(String::new, |status| status.to_string());
+            let bytes = parts.bytes_sent().or_else(|| parts.body_bytes_sent());
+            let bytes = bytes.map_or_else(String::new, |bytes| format!(", {bytes} bytes"));
+            format!("{status} for {method} {target}{bytes}")
+        }
+    };
     wrapped(&out, "    ")
 }
 

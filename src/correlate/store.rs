@@ -379,9 +379,10 @@ impl Store {
     /// The instants between which nginx had the request of an error entry before it, as the access
     /// log tells.
     pub fn asked_between(&self, index: u32) -> Option<(CaptureTime, CaptureTime)> {
-        let access = self.access_of(index)?;
-        let (done, took) = (self.instant(access)?, self.accesses.get(access & !ACCESS)?.took);
-        Some((took.map_or(CaptureTime(i64::MIN), |took| done.plus(-took)), done))
+        let key = self.key(self.rows.get(index as usize)?)?;
+        let (from, to) = self.accesses.asked_between(&key)?;
+        let instant = |ns| CaptureTime(ns).plus(self.clock.skew());
+        Some((instant(from), instant(to)))
     }
 
     /// The access entries of the client's connection that an entry is about, as far as they say
@@ -441,6 +442,11 @@ impl Store {
     /// How many entries are compared with streams.
     pub fn compared_count(&self) -> usize {
         self.rows.len() + self.compared.len()
+    }
+
+    /// Whether an access entry says something of an end that packets need not add to.
+    pub fn tells(&self, index: u32) -> bool {
+        access_place(index).is_some_and(|at| self.accesses.tells(at))
     }
 
     /// The numbers of the access entries that tell of an end by themselves.
@@ -555,6 +561,12 @@ impl Store {
             time: self.instant(index)?,
             format: self.accesses.format().filter(|_| is_access(index)),
         })
+    }
+
+    /// The parts of an access entry that stands like this in its file.
+    pub fn access_parts<'e>(&self, raw: &'e [u8]) -> Option<Parts<'e>> {
+        let parts = access_log::parse(self.accesses.format()?, raw, &mut false);
+        parts.map(Box::new).map(Parts::Access)
     }
 
     fn line(&self, index: u32) -> Option<u32> {

@@ -368,20 +368,22 @@ impl<'a> Verdict<'a> {
     /// matched as that connection is.
     pub fn access_entries(&self) -> Vec<(Entry<'a>, Match)> {
         let store = self.store;
+        // What an entry says of a response that is whole is nothing to tell.
+        let is_whole = self.stream.exchange().is_some_and(|e| e.answered == Progress::Complete);
         let mut found: Vec<(Entry<'a>, Match)> = Vec::new();
         let mut known = HashSet::new();
         for by in self.matches {
-            let numbered = store.kept(by.entry).is_some_and(|kept| kept.connection.is_some());
-            let itself = (is_access(by.entry) && !numbered).then_some(by.entry);
+            let Some(kept) = store.kept(by.entry) else { continue };
+            let of_connection =
+                (by.certain && by.leg == Leg::Client && kept.connection.is_some())
+                    .then(|| store.accesses_of_connection(by.entry));
+            let tells = store.tells(by.entry) && (!by.certain || of_connection.is_none());
+            let itself = (is_access(by.entry) && (tells || !is_whole)).then_some(by.entry);
             let of_request = store.access_of(by.entry).filter(|_| by.certain);
-            let of_connection = (numbered && by.certain && by.leg == Leg::Client)
-                .then(|| store.accesses_of_connection(by.entry));
-            let open = (is_access(by.entry) && numbered && !by.certain).then_some(by.entry);
-            let all = itself.into_iter().chain(of_request).chain(open);
+            let all = itself.into_iter().chain(of_request);
             for entry in all.chain(of_connection.into_iter().flatten()) {
-                let written = store.kept(by.entry).and_then(|kept| kept.traits.instant);
-                let Some(written) = written.filter(|_| known.insert(entry)) else { continue };
-                let Some(access) = store.entry(entry) else { continue };
+                let written = kept.traits.instant.filter(|_| known.insert(entry));
+                let Some((written, access)) = written.zip(store.entry(entry)) else { continue };
                 let delta = by.delta.saturating_add(access.time.since(written));
                 found.push((access, Match { entry, delta, ..*by }));
             }

@@ -115,16 +115,6 @@ impl<'a> AccessEntry<'a> {
         iso.or_else(|| self.raw_value(Variable::TimeLocal).and_then(parse_local))
     }
 
-    /// Whether this alone may be about a connection that ended otherwise than it should: the
-    /// client went away, a timer fired, the request was not understood, nothing was answered,
-    /// or an upstream failed. A body that broke off shows only beside the packets.
-    pub fn may_tell_an_end(&self) -> bool {
-        let status = self
-            .status()
-            .is_some_and(|status| matches!(status, 0 | 9 | 400 | 408 | 444 | 499 | 500..));
-        status || self.completed() == Some(false)
-    }
-
     /// `$status`; 0 and 9 where there was nothing to answer to.
     pub fn status(&self) -> Option<u16> {
         self.number(Variable::Status)
@@ -563,7 +553,7 @@ mod tests {
             (bare.method().unwrap(), bare.target().unwrap()),
             (b"GET".into(), b"/\"a".into())
         );
-        assert!(bare.may_tell_an_end());
+        assert_eq!(bare.status(), Some(499));
     }
 
     #[test]

@@ -245,6 +245,7 @@ def tell(recording: Recording, debug: bytes, stories: Dict[int, str],
     story = {number: stories.get(stream.client[1], "normal")
              for number, stream in clients.items()}
     return {
+        "connections": {number: stream.number for number, stream in clients.items()},
         "resets_per_second": len(resets) / (resets[-1] - resets[0]),
         "streams": [{"client": "%s:%d" % s.client, "server": "%s:%d" % s.server,
                      "asked_for": asked_for.get(s.number)} for s in streams],

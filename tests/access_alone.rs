@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! An access log without an error log: at its default level the latter says nothing of clients.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use rstdiag::session::{LogKind, Session, When};
+use serde::Deserialize;
+
+mod support;
+
+use support::builder::{Capture, Talk};
+
+/// 2024-01-01 00:00:00 UTC
+const BEGIN: f64 = 1_704_067_200.0;
+
+const FORMAT: &str = "$msec|$remote_addr|$remote_port|$connection|$connection_requests|\
+                      $request_time|$status|$bytes_sent|$request";
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Cases {
+    case: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    name: String,
+    talks: Vec<String>,
+    log: Vec<String>,
+    want: Vec<String>,
+    /// Criteria that have to be among those that agree.
+    #[serde(default)]
+    evidence: Vec<String>,
+}
+
+fn cases() -> Vec<Case> {
+    let cases: Cases = toml::from_str(include_str!("data/nginx/access_alone.toml")).unwrap();
+    cases.case
+}
+
+impl Case {
+    fn session(&self) -> Session {
+        let mut session = Session::new();
+        session.set_access_log_format(FORMAT).unwrap();
+        let line = |line: &String| {
+            let (seconds, rest) = line.split_once('|').unwrap();
+            format!("{:.3}|{rest}\n", BEGIN + seconds.parse::<f64>().unwrap())
+        };
+        session.begin_log(LogKind::Access, "access.log");
+        session.log_bytes(self.log.iter().map(line).collect::<String>().as_bytes());
+        session.end_log().unwrap();
+        let mut capture = Capture::default();
+        for (port, script) in (40_000..).zip(&self.talks) {
+            capture.play(&Talk::between(&format!("10.0.0.1:{port}"), "10.0.0.2:80"), script);
+        }
+        support::feed(&mut session, &capture.frames(), |_, _| ());
+        session
+    }
+}
+
+#[test]
+fn access_entries_are_about_the_streams_that_they_tell_of() {
+    for case in cases() {
+        let mut session = case.session();
+        let mut told = Vec::new();
+        for number in session.streams().collect::<Vec<_>>() {
+            let verdict = session.verdict_of(number, When::Final).unwrap();
+            assert_eq!(verdict.entries().count(), 0, "{}", case.name);
+            for (entry, found) in verdict.access_entries() {
+                let mark = if found.certain { '=' } else { '?' };
+                told.push(format!("{}{mark}{number}", entry.line));
+                assert_eq!(entry.any_parts().unwrap().kind(), "access", "{}", case.name);
+                let words = found.evidence.words();
+                let words: Vec<&str> = words.split(',').collect();
+                for wanted in &case.evidence {
+                    assert!(words.contains(&&**wanted), "{}: {words:?}", case.name);
+                }
+                assert!(!found.certain || found.score >= 60, "{}", case.name);
+            }
+        }
+        told.sort();
+        assert_eq!(told, case.want, "{}", case.name);
+    }
+}
+
+/// The report lists what the access log tells, with its stream or with the reason why not.
+#[test]
+fn the_report_has_them_too() {
+    for case in cases() {
+        let mut session = case.session();
+        let report = session.report();
+        let lines: Vec<String> =
+            report.parts.iter().flat_map(|part| session.report_lines(part)).collect();
+        let text = lines.join("\n");
+        assert!(text.contains("log      access.log"), "{text}");
+        for want in &case.want {
+            let (line, stream) = want.split_once(['=', '?']).unwrap();
+            let title = lines.iter().find(|l| l.contains(&format!("  access.log:{line}  ")));
+            let title = title.unwrap_or_else(|| panic!("{}: {text}", case.name));
+            if want.contains('=') {
+                assert!(title.contains(&format!("tcp.stream {stream}")), "{title}");
+            }
+        }
+    }
+}
