@@ -40,6 +40,8 @@ pub struct Fit {
     pub moment: Option<CaptureTime>,
     /// When the stream ended.
     pub time: CaptureTime,
+    /// The capture shows that the request was sent on it, or does not tell.
+    pub(super) asked: bool,
 }
 
 /// An end of a stream, with all that an entry about it is compared with.
@@ -205,7 +207,9 @@ pub fn fits(traits: &Traits, window: i64, events: &Events, ends: &mut Ends<'_>) 
     let fits = candidates(traits, window, events).filter_map(|(leg, kind, event)| {
         let end = ends.find(kind, event)?;
         let (evidence, weight) = weigh(traits, leg, &end)?;
+        let asked = traits.waited.zip(end.asked_at).is_none_or(|((from, _), at)| at >= from);
         Some(Fit {
+            asked,
             stream: event.stream,
             leg,
             evidence,
@@ -220,6 +224,10 @@ pub fn fits(traits: &Traits, window: i64, events: &Events, ends: &mut Ends<'_>) 
         })
     });
     let mut out: Vec<Fit> = fits.collect();
+    // nginx notices that a kept-alive connection is gone when it is about to use it, but seldom.
+    if out.iter().any(|fit| fit.asked) {
+        out.retain(|fit| fit.asked);
+    }
     // A stream can fit by its FIN and by its RST; the better one counts.
     out.sort_by_key(|fit| (fit.stream, Reverse(fit.weight)));
     out.dedup_by_key(|fit| fit.stream);

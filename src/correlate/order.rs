@@ -315,6 +315,7 @@ mod tests {
             about_reset: true,
             moment: Some(time),
             time,
+            asked: true,
         }
     }
 
