@@ -67,6 +67,8 @@ pub struct AccessLogReader {
     carry: Vec<u8>,
     /// That line is longer than what is kept of it.
     overlong: bool,
+    /// The file had ended in the middle of a line, which was taken as it was.
+    torn: bool,
     counts: AccessCounts,
     /// The first lines that are not of the format, and where they cease to be.
     misfits: Vec<(u64, String)>,
@@ -79,6 +81,7 @@ impl AccessLogReader {
             format,
             carry: Vec::new(),
             overlong: false,
+            torn: false,
             counts: AccessCounts::default(),
             misfits: Vec::new(),
         }
@@ -93,6 +96,11 @@ impl AccessLogReader {
     pub fn push(&mut self, bytes: &[u8], keeper: &mut impl Keeper) {
         self.counts.bytes += bytes.len() as u64;
         let mut rest = bytes;
+        if self.torn {
+            let Some((_, after)) = split_at_line_end(rest) else { return };
+            self.torn = false;
+            rest = after;
+        }
         while let Some((line, after)) = split_at_line_end(rest) {
             rest = after;
             if self.carry.is_empty() {
@@ -105,10 +113,12 @@ impl AccessLogReader {
         self.hold(rest);
     }
 
-    /// Ends the file: its last line needs no line end.
+    /// Ends the file: its last line needs no line end. If the file grows after all, reading
+    /// goes on behind that line.
     pub fn finish(&mut self, keeper: &mut impl Keeper) -> AccessCounts {
         if !self.carry.is_empty() {
             self.end_line(keeper);
+            self.torn = true;
         }
         self.counts
     }
@@ -272,5 +282,17 @@ mod tests {
         }
         assert_eq!(read(b"", 1).2.as_deref(), Some("is empty"));
         assert_eq!(read(b"1.000|200|/", 1).2, None);
+    }
+
+    #[test]
+    fn a_log_that_ended_within_a_line_goes_on_behind_it() {
+        let mut keeper = Statuses(b"unwanted", Vec::new());
+        let mut reader = AccessLogReader::new(LogFormat::parse("$msec|$status|$uri").unwrap());
+        reader.push(b"1.000|200|/\n1.000|201|/a", &mut keeper);
+        reader.finish(&mut keeper);
+        [&b"b"[..], b"c\n1.000|2", b"02|/\n"]
+            .iter()
+            .for_each(|more| reader.push(more, &mut keeper));
+        assert_eq!(keeper.1, [(1, 200), (2, 201), (3, 202)]);
     }
 }
