@@ -375,7 +375,7 @@ impl Session {
         self.take_note_of_log();
         let logs = self.store.files().zip(&self.readers).filter_map(|(path, reader)| {
             let Reader::Error(reader) = reader else { return None };
-            Some(LogFile { path: path.to_owned(), counts: *reader.counts() })
+            Some(LogFile { path: path.to_owned(), counts: reader.counts() })
         });
         let logs: Vec<_> = logs.collect();
         let mut gathering = Gathering::default();

@@ -15,7 +15,8 @@ use rstdiag::session::Session;
 mod support;
 
 use support::found::{by_core, by_one_pass, by_tshark, lines, lines_of, Found};
-use support::host::{host, is_root, open_up, readable_dir};
+use support::host::host;
+use support::lab::{is_root, open_up, readable_dir};
 use support::truth::{Tally, Truth};
 
 /// A recording: capture, log and truth.

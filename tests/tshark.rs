@@ -16,7 +16,8 @@ mod support;
 use rstdiag::session::Session;
 use support::article;
 use support::found::{by_core, by_tshark, lines};
-use support::host::{host, open_up, readable_dir};
+use support::host::host;
+use support::lab::{open_up, readable_dir};
 
 /// A folder with the sample in it, for the files of these tests, too.
 fn dir() -> &'static Path {

@@ -123,6 +123,7 @@ pub struct ErrorLogReader {
     open_number: u64,
     /// Entries before this time are of no interest.
     earliest: Option<[u8; STAMP]>,
+    /// Without its span.
     counts: Counts,
     /// What the first entry and the last one begin with.
     stamps: Option<[[u8; STAMP]; 2]>,
@@ -140,8 +141,11 @@ impl ErrorLogReader {
     }
 
     /// What was found so far.
-    pub fn counts(&self) -> &Counts {
-        &self.counts
+    pub fn counts(&self) -> Counts {
+        let span = self.stamps.and_then(|[first, last]| {
+            Some((error_log::parse_stamp(&first)?, error_log::parse_stamp(&last)?))
+        });
+        Counts { span, ..self.counts }
     }
 
     /// Takes the next bytes of the file.
@@ -178,10 +182,7 @@ impl ErrorLogReader {
             self.torn = true;
         }
         self.end_open(sink);
-        self.counts.span = self.stamps.and_then(|[first, last]| {
-            Some((error_log::parse_stamp(&first)?, error_log::parse_stamp(&last)?))
-        });
-        self.counts
+        self.counts()
     }
 
     /// Adds to the unfinished line, as far as a line may go.

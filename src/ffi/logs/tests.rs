@@ -292,6 +292,24 @@ fn a_log_that_is_copied_and_truncated_is_followed() {
     assert_eq!(loaded.follow().last(), Some(&(4, "error.log".to_owned(), 1)));
 }
 
+/// On it rests whether a reset that has no entry is later than the log.
+#[test]
+fn the_report_tells_how_far_a_log_has_grown() {
+    let scratch = Scratch::new("span");
+    scratch.write("error.log", entry(2, 1).as_bytes());
+    let mut loaded = load(&scratch.0);
+    scratch.append("error.log", entry(3, 2).as_bytes());
+    scratch.write("error-2.log", entry(4, 3).as_bytes());
+    loaded.follow();
+    let report = loaded.session.report();
+    let lines: Vec<_> =
+        report.parts.iter().flat_map(|part| loaded.session.report_lines(part)).collect();
+    let spans: Vec<&str> =
+        lines.iter().map(|line| line.trim()).filter(|line| line.starts_with("2026/")).collect();
+    let day = |from, to| format!("2026/11/{from:02} 10:00:00 to 2026/11/{to:02} 10:00:00");
+    assert_eq!(spans, [day(2, 3), day(4, 4)]);
+}
+
 /// What a copy holds and was not read before, as logrotate's `copytruncate` leaves it, is read.
 #[test]
 fn what_was_copied_before_it_was_read_is_not_lost() {
