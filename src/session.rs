@@ -268,6 +268,15 @@ impl Session {
         }
     }
 
+    /// Whole lines that were read of the log.
+    pub fn log_lines(&self) -> u64 {
+        match self.readers.get(self.file as usize) {
+            Some(Reader::Error(reader)) => reader.counts().lines,
+            Some(Reader::Access(reader)) => reader.counts().lines,
+            None => 0,
+        }
+    }
+
     /// Entries before this instant are of no interest.
     fn earliest_instant(&self) -> Option<i64> {
         self.earliest.map(|time| time.0.saturating_mul(SECOND))

@@ -9,8 +9,10 @@
 use memchr::memchr;
 
 use super::access_log::{self, AccessEntry};
+use super::error_log;
 use super::log_format::LogFormat;
 use super::prefix;
+use super::reader::EMPTY;
 use crate::limits;
 use crate::time::{LogTime, SECOND};
 
@@ -72,6 +74,8 @@ pub struct AccessLogReader {
     counts: AccessCounts,
     /// The first lines that are not of the format, and where they cease to be.
     misfits: Vec<(u64, String)>,
+    /// The first line is one of an error log.
+    holds_errors: bool,
 }
 
 impl AccessLogReader {
@@ -84,6 +88,7 @@ impl AccessLogReader {
             torn: false,
             counts: AccessCounts::default(),
             misfits: Vec::new(),
+            holds_errors: false,
         }
     }
 
@@ -126,7 +131,11 @@ impl AccessLogReader {
     /// What is odd about the file as a whole, to be put after its name; `None` if nothing is.
     pub fn complaint(&self) -> Option<String> {
         if self.counts.bytes == 0 {
-            return Some("is empty".to_owned());
+            return Some(EMPTY.to_owned());
+        }
+        if self.counts.entries == 0 && self.holds_errors {
+            let why = "line 1 is one of an error log: name that in error_log, and the access log here";
+            return Some(why.to_owned());
         }
         let (number, stumbles) = self.misfits.first()?;
         let others: Vec<String> =
@@ -197,6 +206,7 @@ impl AccessLogReader {
     /// Notes a line that is not of the format.
     fn misfit(&mut self, number: u64, raw: &[u8]) {
         self.counts.misfits += 1;
+        self.holds_errors |= number == 1 && error_log::starts_entry(prefix::strip(raw));
         if self.misfits.len() < limits::MISFITS {
             self.misfits.push((number, self.format.stumbles_at(raw)));
         }
@@ -280,7 +290,9 @@ mod tests {
         for piece in [1, 7, 1000] {
             assert_eq!(read(log.as_bytes(), piece), whole);
         }
-        assert_eq!(read(b"", 1).2.as_deref(), Some("is empty"));
+        assert_eq!(read(b"", 1).2.as_deref(), Some(EMPTY));
+        let errors = b"2026/11/22 11:54:40 [info] 7#7: *2 client closed connection\n";
+        assert!(read(errors, 7).2.unwrap().starts_with("line 1 is one of an error log"));
         assert_eq!(read(b"1.000|200|/", 1).2, None);
     }
 

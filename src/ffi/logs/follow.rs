@@ -95,6 +95,11 @@ impl Followed {
         }
     }
 
+    /// Whether nothing of it has been read.
+    pub(super) fn is_unread(&self) -> bool {
+        self.read == 0
+    }
+
     /// Gives up to `room` bytes to the session; tells why there are no more.
     pub(super) fn read_from(
         &mut self,
@@ -115,7 +120,7 @@ impl Followed {
                     *room = room.saturating_sub(len as u64);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Some(source::what_is_used(&error)),
+                Err(error) => return Some(source::what_is_used(&error, session.log_lines())),
             }
         }
         None

@@ -80,11 +80,12 @@ impl Logs {
             let mut all = u64::MAX;
             let failure = file.read_from(source, &mut all, session);
             let ended = session.end_log();
+            // A log that has just been rotated is empty, and what others of a directory hold is
+            // nobody's mistake. Nor is a file empty of which nothing can be read.
+            let is_told = found.is_one && !(failure.is_some() && file.is_unread());
             notices.extend(failure.map(|why| notice(&path, why)));
+            notices.extend(ended.err().filter(|_| is_told));
             self.followed.push(file);
-            // A log that has just been rotated is empty, and what others of a directory hold
-            // is nobody's mistake.
-            notices.extend(ended.err().filter(|_| found.is_one));
         }
         self.places.push(place);
         self.let_go();

@@ -170,10 +170,14 @@ pub(super) fn what_to_do(error: &io::Error) -> String {
     }
 }
 
-/// What became of a file that could not be read to its end.
-pub(super) fn what_is_used(error: &io::Error) -> String {
+/// What became of a file of which no more than so many lines can be read.
+pub(super) fn what_is_used(error: &io::Error, lines: u64) -> String {
+    let used = match lines {
+        0 => "none of its lines can be used".to_owned(),
+        _ => format!("what is used ends with line {lines}"),
+    };
     format!(
-        "reading it failed part of the way ({error}); what was read is used; if it is packed, \
-         test it with its own tool, and copy it again"
+        "reading it failed ({error}); {used}; if it is packed, test it with its own tool, and copy \
+         it again"
     )
 }
