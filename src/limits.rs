@@ -82,11 +82,20 @@ pub const UPSTREAMS: usize = 64;
 /// zone is unknown, and its clock may be wrong by hours.
 pub const LOG_BEFORE: i64 = 2 * 86_400;
 
-/// Files that a directory or pattern may stand for.
+/// Files that a directory or pattern may stand for, also those that appear there later; and of
+/// those that are no longer followed, how many are remembered.
 pub const LOG_FILES: usize = 4096;
 
-/// Logs of a kind that are looked after while they grow. Each costs two calls of the system a second.
+/// Logs of a kind that are looked after. Each costs two calls of the system a second.
 pub const LOGS_FOLLOWED: usize = 64;
+
+/// Bytes at the beginning of a log that was read, by which a copy is known: the better part of
+/// its first line, which a time and a connection's number make unlike any other.
+pub const LOG_BEGIN: usize = 256;
+
+/// Bytes that are unpacked once more to find what was written to a log after it had been looked
+/// at last and before it was packed. It takes half a second.
+pub const LOG_SKIPPED: u64 = 128 * 1024 * 1024;
 
 /// Bytes of growth that are read at once, so that a live capture never waits for long.
 pub const LOG_GROWTH: u64 = 8 * 1024 * 1024;

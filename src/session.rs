@@ -268,6 +268,15 @@ impl Session {
         }
     }
 
+    /// Whole lines that were read of the log.
+    pub fn log_lines(&self) -> u64 {
+        match self.readers.get(self.file as usize) {
+            Some(Reader::Error(reader)) => reader.counts().lines,
+            Some(Reader::Access(reader)) => reader.counts().lines,
+            None => 0,
+        }
+    }
+
     /// Entries before this instant are of no interest.
     fn earliest_instant(&self) -> Option<i64> {
         self.earliest.map(|time| time.0.saturating_mul(SECOND))
@@ -286,12 +295,13 @@ impl Session {
     pub fn access_log_lacks(&self) -> Option<&'static str> {
         let parts = self.store.accesses().format()?.parts();
         let names = |wanted: Variable| {
-            parts.iter().any(
-                |part| matches!(part, FormatPart::Variable(name) if name == wanted.name()),
-            )
+            parts
+                .iter()
+                .any(|part| matches!(part, FormatPart::Variable(name) if name == wanted.name()))
         };
         // Lines of `json` name their values themselves.
-        let lacks = |wanted: &[Variable]| !parts.is_empty() && !wanted.iter().any(|w| names(*w));
+        let lacks =
+            |wanted: &[Variable]| !parts.is_empty() && !wanted.iter().any(|w| names(*w));
         match () {
             () if lacks(&[Variable::Msec, Variable::TimeLocal, Variable::TimeIso8601]) => Some(
                 "the format has no time: add $connection, $remote_port and $msec to the \
@@ -385,7 +395,7 @@ impl Session {
         self.take_note_of_log();
         let logs = self.store.files().zip(&self.readers).map(|(path, reader)| {
             let held = match reader {
-                Reader::Error(reader) => Held::Errors(*reader.counts()),
+                Reader::Error(reader) => Held::Errors(reader.counts()),
                 Reader::Access(reader) => Held::Accesses(*reader.counts()),
             };
             LogFile { path: path.to_owned(), held }

@@ -19,7 +19,8 @@ use pcap_file::DataLink;
 use support::builder::{self, Capture, Frame, Talk};
 use support::cases::{self, Case};
 use support::found::{rows, Found};
-use support::host::{host, open_up, readable_dir};
+use support::host::host;
+use support::lab::{open_up, readable_dir};
 use support::wrap::{self, Wrapping};
 
 fn file(name: &str) -> PathBuf {

@@ -18,7 +18,7 @@ use serde_json::Value;
 mod support;
 
 use support::found::{by_core, by_tshark, Found};
-use support::host::{is_root, open_up, readable_dir};
+use support::lab::{is_root, open_up, readable_dir};
 
 const ENDS: [&str; 2] = ["client", "server"];
 

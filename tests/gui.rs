@@ -8,7 +8,8 @@ use std::process::Command;
 
 mod support;
 
-use support::host::{plugin, readable_dir, version};
+use support::host::{plugin, version};
+use support::lab::readable_dir;
 
 /// Whether two pictures differ in any pixel.
 fn differ(one: &Path, other: &Path) -> bool {

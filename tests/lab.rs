@@ -15,7 +15,8 @@ use rstdiag::session::{LogKind, Session, When};
 mod support;
 
 use support::found::{by_core, by_one_pass, by_tshark, lines, lines_of, Found};
-use support::host::{host, is_root, open_up, readable_dir};
+use support::host::host;
+use support::lab::{is_root, open_up, readable_dir};
 use support::truth::{Tally, Truth};
 
 /// A recording: capture, log and truth.
@@ -135,7 +136,8 @@ fn an_access_log_alone_is_matched_as_well() {
     let all = std::fs::read_to_string(lab.log.with_file_name("access.json")).unwrap();
     let lines: Vec<serde_json::Value> =
         all.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let told = |line: u64, name: &str| lines[line as usize - 1][name].to_string().replace('"', "");
+    let told =
+        |line: u64, name: &str| lines[line as usize - 1][name].to_string().replace('"', "");
     for hidden in [&[][..], &["remote_port", "connection", "connection_requests"]] {
         let mut session = Session::new();
         session.set_access_log_format("json").unwrap();
@@ -163,11 +165,16 @@ fn an_access_log_alone_is_matched_as_well() {
                 }
             }
         }
-        let total = |status: &str| (1..=lines.len() as u64).filter(|&n| told(n, "status") == status);
+        let total =
+            |status: &str| (1..=lines.len() as u64).filter(|&n| told(n, "status") == status);
         for status in TELLING {
-            let (found, total) = (found.get(status).copied().unwrap_or(0), total(status).count());
+            let (found, total) =
+                (found.get(status).copied().unwrap_or(0), total(status).count());
             println!("{status}: {found} of {total}, without {hidden:?}");
-            assert!(total == 0 || found as usize * 3 >= total * 2, "{status}: {found} of {total}");
+            assert!(
+                total == 0 || found as usize * 3 >= total * 2,
+                "{status}: {found} of {total}"
+            );
         }
         assert!(found.get("200").is_some(), "bodies that broke off");
     }

@@ -18,7 +18,7 @@ use serde::Deserialize;
 
 mod support;
 
-use support::host::{is_root, readable_dir};
+use support::lab::{is_root, readable_dir};
 
 /// What a scenario of `log_lines.py` says of a line.
 #[derive(Deserialize)]

@@ -572,10 +572,10 @@ fn odd_files_are_described() {
     let unknown = format!("web 1 says: {RESET}");
     let cases: [(&[u8], Option<&str>); 9] = [
         (b"", Some("is empty")),
-        (b"\x1f\x8b\x08\0\0\0\0\0\0\x03", Some("compressed")),
+        (b"\x1f\x8b\x08\0\0\0\0\0\0\x03", Some("packed")),
         (
             b"10.0.0.1 - - [01/Dec/2015:15:49:48 +0800] \"GET / HTTP/1.1\" 200 5\n",
-            Some("is it"),
+            Some("access_log"),
         ),
         (prefixed[0].as_bytes(), None),
         (prefixed[1].as_bytes(), None),

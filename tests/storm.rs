@@ -314,6 +314,20 @@ fn judge_access(access_log: &Path, capture: &Path, truth: &Truth, hidden: bool) 
     assert!(precision >= ALONE.precision && claimed > 0, "{right} of {claimed} are right");
 }
 
+/// Complains if tshark does not show what the session says of the same recording.
+#[cfg(feature = "wireshark")]
+fn judge_tshark(dir: &Path, session: &mut Session) {
+    support::lab::open_up(dir);
+    let log = format!("error_log:{}", dir.join("error.log").display());
+    let options = [log, "time_zone:UTC".to_owned()];
+    let start = Instant::now();
+    let capture = dir.join("storm.pcap");
+    let (streams, lines) = support::found::same_storm(&capture, &options, session);
+    let seconds = start.elapsed().as_secs_f64();
+    println!("tshark shows the same {lines} lines on {streams} streams, in {seconds:.2} s");
+    assert!(streams > 0 && lines > 0);
+}
+
 #[test]
 fn entries_of_a_storm_find_their_streams() {
     let Some(dir) = storm() else { return };
@@ -325,6 +339,8 @@ fn entries_of_a_storm_find_their_streams() {
     let mut as_it_is = session(&log, None, &capture, "UTC");
     judge("as it is", &mut as_it_is, &truth, ALONE);
     judge_legs(&mut as_it_is, &truth);
+    #[cfg(feature = "wireshark")]
+    judge_tshark(&dir, &mut as_it_is);
     let mut with_access = session(&log, Some(&access_log), &capture, "UTC");
     judge("with an access log", &mut with_access, &truth, WITH_ACCESS);
     judge_legs(&mut with_access, &truth);

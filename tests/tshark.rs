@@ -16,7 +16,8 @@ mod support;
 use rstdiag::session::Session;
 use support::article;
 use support::found::{by_core, by_tshark, lines};
-use support::host::{host, open_up, readable_dir};
+use support::host::host;
+use support::lab::{open_up, readable_dir};
 
 /// A folder with the sample in it, for the files of these tests, too.
 fn dir() -> &'static Path {
@@ -115,22 +116,74 @@ fn a_log_that_cannot_be_used_costs_one_message_and_nothing_else() {
     })
     .take(300_000)
     .collect();
+    let without = dir().join("without_logs");
+    fs::create_dir(&without).unwrap();
+    file("without_logs/notes.txt", b"hello\n");
+    open_up(&without);
+    let access = b"192.0.2.7 - - [22/Nov/2026:11:54:40 +0000] \"GET / HTTP/1.1\" 200 1\n";
     let cases = [
-        ("missing", dir().join("missing.log")),
-        ("unreadable", unreadable),
-        ("a folder", folder),
-        ("a pipe that nobody writes to", pipe),
-        ("empty", file("empty.log", b"")),
-        ("binary", file("binary.log", &binary)),
-        ("no log of nginx", file("other.log", b"Jan  1 00:00:00 host sshd[1]: hello\n")),
+        (dir().join("missing.log"), "there is no such file; correct the path"),
+        (unreadable, "you may not read it; copy it"),
+        (folder, "there is no file; name the log"),
+        (
+            without,
+            "it holds no log of the time of the capture that nginx's error_log wrote; name",
+        ),
+        (pipe, "this is a pipe, which can be read only once; write it to a file"),
+        (file("empty.log", b""), "is empty: "),
+        (file("binary.log", &binary), "from line 1 on: name"),
+        (file("zeros.log", &[0; 9000]), "holds no text: it is packed"),
+        (file("other.log", b"Jan  1 00:00:00 host sshd[1]: hello\n"), "from line 1 on: name"),
+        (file("really_access.log", access), "an access log in access_log"),
+        (file("none.gz", b"\x1f\x8b\x08 and no more"), "none of its lines can be used; if"),
     ];
-    for (name, log) in cases {
+    for (log, words) in cases {
         let (phases, entries, stderr) = told(&options(&log));
-        assert_eq!((phases, entries), (PHASES, 0), "{name}");
-        let messages: Vec<&str> =
-            stderr.lines().filter(|line| line.contains("error_log")).collect();
-        assert_eq!(messages.len(), 1, "{name}: {stderr}");
-        assert!(messages[0].contains(log.to_str().unwrap()), "{name}: {}", messages[0]);
+        assert_eq!((phases, entries), (PHASES, 0), "{words}");
+        judge_message(&stderr, "error_log", &log, words);
+    }
+}
+
+/// Standard error has one message about a log: it names the file, and has these words.
+fn judge_message(stderr: &str, setting: &str, log: &Path, words: &str) {
+    let messages: Vec<&str> =
+        stderr.lines().filter(|line| line.contains("rstdiag WARNING")).collect();
+    assert_eq!(messages.len(), 1, "{words}: {stderr}");
+    assert!(messages[0].contains(&format!("{setting}: {}: ", log.display())), "{stderr}");
+    assert!(messages[0].contains(words), "{words}: {stderr}");
+}
+
+/// What can be read of a packed log is used, and the message says up to which line.
+#[test]
+fn a_packed_log_that_is_cut_or_damaged_is_used_as_far_as_it_goes() {
+    let mut log = sample_log();
+    for number in 0..20_000u32 {
+        let random = number.wrapping_mul(2_654_435_761);
+        let line = format!("2026/11/22 11:54:59 [notice] {random}#{random}: {random:x}\n");
+        log.extend(line.bytes());
+    }
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(&log).unwrap();
+    let (gzip, zstd) = (gzip.finish().unwrap(), zstd::encode_all(&*log, 3).unwrap());
+    let half = |packed: &[u8]| packed[..packed.len() / 2].to_vec();
+    let mut damaged = gzip.clone();
+    damaged[gzip.len() / 2..][..200].fill(0xff);
+    for (name, bytes) in
+        [("cut.gz", half(&gzip)), ("damaged.gz", damaged), ("cut.zst", half(&zstd))]
+    {
+        let log = file(name, &bytes);
+        let (phases, entries, stderr) = told(&options(&log));
+        assert_eq!((phases, entries), (PHASES, ENTRIES), "{name}");
+        judge_message(&stderr, "error_log", &log, "what is used ends with line ");
+        judge_message(
+            &stderr,
+            "error_log",
+            &log,
+            "test it with its own tool, and copy it again",
+        );
+        let (_, line) = stderr.split_once("ends with line ").unwrap();
+        let line: u32 = line.split(';').next().unwrap().parse().unwrap();
+        assert!((1000..20_000).contains(&line), "{stderr}");
     }
 }
 
@@ -141,23 +194,38 @@ fn an_access_log_that_cannot_be_used_costs_one_message_and_nothing_else() {
     fs::create_dir(&empty).unwrap();
     open_up(&empty);
     let good = "$connection $remote_port $msec";
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(b"1 2 1795348480.000\n").unwrap();
+    let mut packed = packed.finish().unwrap();
+    packed.truncate(packed.len() - 3);
+    let unreadable = file("unreadable_access.log", b"x");
+    fs::set_permissions(&unreadable, fs::Permissions::from_mode(0o000)).unwrap();
     for (path, format, words) in [
-        (dir().join("missing_access.log"), good, "there is no such file"),
-        (empty, good, "there is no file"),
-        (log.clone(), good, "line 1 does not match the log format"),
+        (dir().join("missing_access.log"), good, "there is no such file; correct the path"),
+        (unreadable, good, "you may not read it; copy it"),
+        (empty, good, "there is no file; name the log"),
+        (log.clone(), good, "line 1 does not match the log format at "),
+        (
+            dir().join("error.log"),
+            good,
+            "line 1 is one of an error log: name that in error_log",
+        ),
+        (file("access_cut.gz", &packed), good, "what is used ends with line 1; if"),
         (log.clone(), "combined", "the format has no $connection"),
-        (log, "$", "access_log_format: at character"),
     ] {
         let mut options = options(&dir().join("error.log"));
         options.push(format!("access_log:{}", path.display()));
         options.push(format!("access_log_format:{format}"));
         let (phases, entries, stderr) = told(&options);
         assert_eq!((phases, entries), (PHASES, ENTRIES), "{words}");
-        let messages: Vec<&str> =
-            stderr.lines().filter(|line| line.contains("access_log")).collect();
-        assert_eq!(messages.len(), 1, "{words}: {stderr}");
-        assert!(messages[0].contains(words), "{words}: {}", messages[0]);
+        judge_message(&stderr, "access_log", &path, words);
     }
+    let mut options = options(&dir().join("error.log"));
+    options.push(format!("access_log:{}", log.display()));
+    options.push("access_log_format:$".to_owned());
+    let (phases, entries, stderr) = told(&options);
+    assert_eq!((phases, entries), (PHASES, ENTRIES));
+    assert_eq!(stderr.matches("access_log_format: at character 1: ").count(), 1, "{stderr}");
 }
 
 #[test]

@@ -591,9 +591,9 @@ impl Keeper for Wanted<'_> {
                 .connection_requests()
                 .and_then(|ordinal| u32::try_from(ordinal).ok())
                 .unwrap_or(0),
-            took: entry.request_time().map_or(u32::MAX, |took| {
-                u32::try_from(took / MILLISECOND).unwrap_or(u32::MAX)
-            }),
+            took: entry
+                .request_time()
+                .map_or(u32::MAX, |took| u32::try_from(took / MILLISECOND).unwrap_or(u32::MAX)),
             run: 0,
             port: entry.peer_port().unwrap_or(0),
         };

@@ -101,7 +101,9 @@ impl Last {
         // nginx counts interim responses with the final one.
         let is_counted = exchange.head_len > 0 && !exchange.interim && is_whole;
         let whole = match exchange.answered {
-            Progress::Complete => exchange.response_end.map(|end| end - exchange.response_start),
+            Progress::Complete => {
+                exchange.response_end.map(|end| end - exchange.response_start)
+            }
             Progress::Begun => stream.closed_after(exchange),
             Progress::None | Progress::Lost => None,
         };

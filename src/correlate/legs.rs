@@ -281,13 +281,12 @@ impl Pairing {
         }
         asked.retain(|host| asking.contains(host));
         let wanted = Wanted { addresses, proxies: asked, requests };
-        let mut all =
-            Pairing {
-                numbers: HashMap::new(),
-                askers: Vec::new(),
-                passed: Vec::new(),
-                by_key: HashMap::new(),
-            };
+        let mut all = Pairing {
+            numbers: HashMap::new(),
+            askers: Vec::new(),
+            passed: Vec::new(),
+            by_key: HashMap::new(),
+        };
         for (number, stream) in streams.iter() {
             let who = Who { number, first_frame: stream.first_frame };
             let entry = entry(number);

@@ -336,8 +336,9 @@ impl Parts {
     fn new(store: &Store) -> Parts {
         let (unnumbered, numbered): (Vec<u32>, Vec<u32>) =
             store.compared().partition(|&entry| is_unnumbered_access(entry, store));
-        let is_upstream =
-            |entry: &u32| store.kept(*entry).is_some_and(|kept| kept.traits.leg == Leg::Upstream);
+        let is_upstream = |entry: &u32| {
+            store.kept(*entry).is_some_and(|kept| kept.traits.leg == Leg::Upstream)
+        };
         let (upstreams, clients) = numbered.into_iter().partition(is_upstream);
         Parts { clients, upstreams, unnumbered }
     }
@@ -376,7 +377,8 @@ impl Waits {
         store: &Store,
     ) -> Waits {
         let number = |entry| store.kept(entry).and_then(|kept| kept.connection);
-        let wanted: HashSet<u64> = upstreams.iter().filter_map(|&entry| number(entry)).collect();
+        let wanted: HashSet<u64> =
+            upstreams.iter().filter_map(|&entry| number(entry)).collect();
         let certain = decided.iter().filter(|(_, m)| m.certain && m.leg == Leg::Client);
         let mut told: Vec<(u32, u64)> = certain
             .filter_map(|(stream, found)| Some((*stream, number(found.entry)?)))

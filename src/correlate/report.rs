@@ -447,7 +447,9 @@ fn error_log_lines(counts: &Counts) -> Vec<String> {
         lines.push(format!("         {early} left out: long before the capture"));
     }
     if counts.may_lack_clients() {
-        lines.push("         no line at [info], so no reset of a client can be in it:".to_owned());
+        lines.push(
+            "         no line at [info], so no reset of a client can be in it:".to_owned(),
+        );
         lines.push("         'error_log FILE info;' makes nginx log them".to_owned());
     }
     lines

@@ -116,7 +116,7 @@ impl Handle {
         if !access_log.is_empty() {
             self.read_access_log(&access_log, begin);
         }
-        self.look_at = Instant::now() + Logs::rest(self.core.log_entries());
+        self.look_at = Instant::now() + self.logs.rest(self.core.log_entries());
     }
 
     fn read_log(&mut self, kind: LogKind, path: &[u8], begin: CaptureTime) {
@@ -142,13 +142,20 @@ impl Handle {
         }
     }
 
-    /// A live capture goes on while nginx writes: the logs are looked at now and then.
+    /// A live capture goes on while nginx writes: the logs are looked at now and then, and not
+    /// for long.
     fn follow_logs(&mut self) {
-        if self.logs.is_empty() || Instant::now() < self.look_at {
-            return;
+        if Instant::now() >= self.look_at {
+            self.read_growth(limits::LOG_GROWTH);
         }
-        self.logs.follow(&mut self.core);
-        self.look_at = Instant::now() + Logs::rest(self.core.log_entries());
+    }
+
+    /// Reads up to `room` bytes that were added to the logs.
+    fn read_growth(&mut self, room: u64) {
+        if !self.logs.is_empty() {
+            self.logs.follow(room, &mut self.core);
+            self.look_at = Instant::now() + self.logs.rest(self.core.log_entries());
+        }
     }
 }
 
@@ -412,7 +419,8 @@ pub unsafe extern "C" fn rstdiag_session_report(
         if parts.is_null() {
             return Err(Failure::Null("parts"));
         }
-        handle.follow_logs();
+        // Who asks for all that is known waits for it.
+        handle.read_growth(u64::MAX);
         handle.report = handle.core.report();
         // SAFETY: not NULL, and by the caller's promise it can be written.
         unsafe { parts.write(handle.report.parts.len()) };

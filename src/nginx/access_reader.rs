@@ -9,8 +9,10 @@
 use memchr::memchr;
 
 use super::access_log::{self, AccessEntry};
+use super::error_log;
 use super::log_format::LogFormat;
 use super::prefix;
+use super::reader::EMPTY;
 use crate::limits;
 use crate::time::{LogTime, SECOND};
 
@@ -67,9 +69,13 @@ pub struct AccessLogReader {
     carry: Vec<u8>,
     /// That line is longer than what is kept of it.
     overlong: bool,
+    /// The file had ended in the middle of a line, which was taken as it was.
+    torn: bool,
     counts: AccessCounts,
     /// The first lines that are not of the format, and where they cease to be.
     misfits: Vec<(u64, String)>,
+    /// The first line is one of an error log.
+    holds_errors: bool,
 }
 
 impl AccessLogReader {
@@ -79,8 +85,10 @@ impl AccessLogReader {
             format,
             carry: Vec::new(),
             overlong: false,
+            torn: false,
             counts: AccessCounts::default(),
             misfits: Vec::new(),
+            holds_errors: false,
         }
     }
 
@@ -93,6 +101,11 @@ impl AccessLogReader {
     pub fn push(&mut self, bytes: &[u8], keeper: &mut impl Keeper) {
         self.counts.bytes += bytes.len() as u64;
         let mut rest = bytes;
+        if self.torn {
+            let Some((_, after)) = split_at_line_end(rest) else { return };
+            self.torn = false;
+            rest = after;
+        }
         while let Some((line, after)) = split_at_line_end(rest) {
             rest = after;
             if self.carry.is_empty() {
@@ -105,10 +118,12 @@ impl AccessLogReader {
         self.hold(rest);
     }
 
-    /// Ends the file: its last line needs no line end.
+    /// Ends the file: its last line needs no line end. If the file grows after all, reading
+    /// goes on behind that line.
     pub fn finish(&mut self, keeper: &mut impl Keeper) -> AccessCounts {
         if !self.carry.is_empty() {
             self.end_line(keeper);
+            self.torn = true;
         }
         self.counts
     }
@@ -116,7 +131,11 @@ impl AccessLogReader {
     /// What is odd about the file as a whole, to be put after its name; `None` if nothing is.
     pub fn complaint(&self) -> Option<String> {
         if self.counts.bytes == 0 {
-            return Some("is empty".to_owned());
+            return Some(EMPTY.to_owned());
+        }
+        if self.counts.entries == 0 && self.holds_errors {
+            let why = "line 1 is one of an error log: name that in error_log, and the access log here";
+            return Some(why.to_owned());
         }
         let (number, stumbles) = self.misfits.first()?;
         let others: Vec<String> =
@@ -187,6 +206,7 @@ impl AccessLogReader {
     /// Notes a line that is not of the format.
     fn misfit(&mut self, number: u64, raw: &[u8]) {
         self.counts.misfits += 1;
+        self.holds_errors |= number == 1 && error_log::starts_entry(prefix::strip(raw));
         if self.misfits.len() < limits::MISFITS {
             self.misfits.push((number, self.format.stumbles_at(raw)));
         }
@@ -270,7 +290,21 @@ mod tests {
         for piece in [1, 7, 1000] {
             assert_eq!(read(log.as_bytes(), piece), whole);
         }
-        assert_eq!(read(b"", 1).2.as_deref(), Some("is empty"));
+        assert_eq!(read(b"", 1).2.as_deref(), Some(EMPTY));
+        let errors = b"2026/11/22 11:54:40 [info] 7#7: *2 client closed connection\n";
+        assert!(read(errors, 7).2.unwrap().starts_with("line 1 is one of an error log"));
         assert_eq!(read(b"1.000|200|/", 1).2, None);
+    }
+
+    #[test]
+    fn a_log_that_ended_within_a_line_goes_on_behind_it() {
+        let mut keeper = Statuses(b"unwanted", Vec::new());
+        let mut reader = AccessLogReader::new(LogFormat::parse("$msec|$status|$uri").unwrap());
+        reader.push(b"1.000|200|/\n1.000|201|/a", &mut keeper);
+        reader.finish(&mut keeper);
+        [&b"b"[..], b"c\n1.000|2", b"02|/\n"]
+            .iter()
+            .for_each(|more| reader.push(more, &mut keeper));
+        assert_eq!(keeper.1, [(1, 200), (2, 201), (3, 202)]);
     }
 }

@@ -28,6 +28,11 @@ const LEVEL: usize = "YYYY/MM/DD HH:MM:SS ".len();
 /// Bytes of an entry's time.
 const STAMP: usize = LEVEL - 1;
 
+/// What is said of a file without a byte, be it an error log or not.
+pub(super) const EMPTY: &str =
+    "is empty: what nginx adds to it will be read; what it logged before \
+                                is in a rotated log, so name that one, or the directory";
+
 /// An entry about the end of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct LineRef<'a> {
@@ -86,17 +91,29 @@ impl Counts {
         let foreign = self.entries == 0;
         let early = self.entries > 0 && self.early == self.entries;
         [
-            (self.bytes == 0, "is empty"),
-            (foreign && binary, "holds no text: is it compressed or damaged?"),
+            (self.bytes == 0, EMPTY),
+            (
+                foreign && binary,
+                "holds no text: it is packed in a way that is not known, or damaged; unpack it, or \
+                 copy it again",
+            ),
             (
                 foreign && self.prefixed > 0,
                 "holds no line that begins with nginx's time: cut off what stands before it",
             ),
-            (foreign, "holds no line that nginx writes: is it an error log?"),
-            (early, "ends days before the capture begins: is it the right log?"),
+            (
+                foreign,
+                "holds no line that nginx's error_log writes, from line 1 on: name the error log \
+                 here, and an access log in access_log",
+            ),
+            (
+                early,
+                "ends days before the capture begins: name the log of the time of the capture",
+            ),
             (
                 self.malformed > 0 && self.ends == 0,
-                "holds no entry about a connection that can be understood: was it edited?",
+                "holds no entry about a connection that can be understood: if it was edited, name \
+                 the file that nginx wrote",
             ),
         ]
         .into_iter()
@@ -123,6 +140,7 @@ pub struct ErrorLogReader {
     open_number: u64,
     /// Entries before this time are of no interest.
     earliest: Option<[u8; STAMP]>,
+    /// Without its span.
     counts: Counts,
     /// What the first entry and the last one begin with.
     stamps: Option<[[u8; STAMP]; 2]>,
@@ -140,8 +158,11 @@ impl ErrorLogReader {
     }
 
     /// What was found so far.
-    pub fn counts(&self) -> &Counts {
-        &self.counts
+    pub fn counts(&self) -> Counts {
+        let span = self.stamps.and_then(|[first, last]| {
+            Some((error_log::parse_stamp(&first)?, error_log::parse_stamp(&last)?))
+        });
+        Counts { span, ..self.counts }
     }
 
     /// Takes the next bytes of the file.
@@ -178,10 +199,7 @@ impl ErrorLogReader {
             self.torn = true;
         }
         self.end_open(sink);
-        self.counts.span = self.stamps.and_then(|[first, last]| {
-            Some((error_log::parse_stamp(&first)?, error_log::parse_stamp(&last)?))
-        });
-        self.counts
+        self.counts()
     }
 
     /// Adds to the unfinished line, as far as a line may go.

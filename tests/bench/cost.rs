@@ -17,7 +17,8 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use rstdiag::session::{Session, When};
-use support::host::{host, open_up, readable_dir};
+use support::host::host;
+use support::lab::{open_up, readable_dir};
 use traffic::Traffic;
 
 /// Rounds of each command, by turns.

@@ -194,6 +194,46 @@ pub fn by_tshark(capture: &Path, options: &[String]) -> BTreeMap<u32, Found> {
     out
 }
 
+/// What tells of a storm which entry is about which stream.
+const OF_A_STORM: &[&str] = &[
+    "rstdiag.phase",
+    "rstdiag.log.line",
+    "rstdiag.match.score",
+    "rstdiag.match.rivals",
+    "rstdiag.other_leg",
+];
+
+/// Asserts that two passes of tshark show of a storm, on the first frame of each stream, what
+/// the core says once it has seen the same; returns how many streams and lines that are. Each
+/// stream begins with its SYN.
+pub fn same_storm(capture: &Path, options: &[String], session: &mut Session) -> (usize, usize) {
+    let syn = "tcp.flags.syn == 1 && tcp.flags.ack == 0";
+    let mut names = vec!["tcp.stream", "frame.number"];
+    names.extend(OF_A_STORM);
+    let mut shown = BTreeMap::new();
+    for mut row in host().fields(capture, options, &["-2", "-Y", syn], &names) {
+        let values = row.split_off(2);
+        let [stream, frame] = [&row[0][0], &row[1][0]].map(|text| text.parse::<u32>().unwrap());
+        // A SYN may have been sent again.
+        shown.entry(stream).or_insert((frame, values));
+    }
+    let begins: BTreeMap<u32, u32> = super::stream_begins(capture)
+        .into_iter()
+        .map(|(frame, stream)| (stream, frame))
+        .collect();
+    let found = by_core(session);
+    assert!(shown.keys().eq(found.keys()), "{} and {} streams", shown.len(), found.len());
+    let mut lines = 0;
+    for (stream, (frame, values)) in &shown {
+        assert_eq!(begins[stream], *frame, "stream {stream} does not begin with a SYN");
+        for (name, values) in OF_A_STORM.iter().zip(values) {
+            assert_eq!(*values, found[stream][name], "{name} of stream {stream}");
+        }
+        lines += values[1].len();
+    }
+    (shown.len(), lines)
+}
+
 /// What tshark shows in one pass: stream, frame, and what stands on that frame.
 pub fn by_one_pass(capture: &Path, options: &[String]) -> Vec<(u32, u32, Found)> {
     rows(capture, options, &["-Y", "tcp"])

@@ -4,7 +4,7 @@
 //! It stands for Wireshark in tests: the same segments have to give the same verdicts. What
 //! Wireshark numbers (frames, TCP streams) is numbered here by the same rules.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 // Each test program uses a part of this.
 #![allow(dead_code)]
 

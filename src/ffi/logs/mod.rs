@@ -5,31 +5,28 @@
 //! the process that looks at it. Only what is read at the moment is open, so that rotation and
 //! unmounting are in nobody's way.
 //!
-//! Rotation is seen by the number that the file system gives to a file: a log that was renamed
-//! is found again under its new name, and read to its end there, because nginx writes to it
-//! until it is told to reopen its logs. A log that has become shorter was copied and truncated,
-//! and begins anew. What is packed does not grow.
+//! `find` tells which files a path stands for, now and when others have appeared, `source` opens
+//! one, and `follow` keeps to a file through rotation. Nothing is read twice: a file is known by
+//! the number that the file system gives to it, and a copy, packed or not, by how it begins.
 
 mod find;
+mod follow;
 mod source;
 
-use std::collections::BTreeSet;
-use std::fs::{self, Metadata};
-use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::fs::Metadata;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
+use self::find::Place;
+use self::follow::{Followed, Kept, Known};
 use self::source::Source;
 use super::convert::escaped;
 use crate::error::Error;
 use crate::limits;
 use crate::session::{LogKind, Session};
 use crate::time::CaptureTime;
-
-/// Bytes that are read at once.
-const CHUNK: usize = 256 * 1024;
 
 /// What makes a file that file, whatever its name: its device, its number there, and, because
 /// numbers are used again, when it was made, where the file system tells.
@@ -39,24 +36,20 @@ fn identity(metadata: &Metadata) -> Identity {
     (metadata.dev(), metadata.ino(), metadata.created().ok())
 }
 
+/// Kinds of logs, in the order of reading.
+const KINDS: [LogKind; 2] = [LogKind::Error, LogKind::Access];
+
 /// The log files of a session.
 #[derive(Debug, Default)]
 pub(super) struct Logs {
     /// Where new files may appear.
-    names: BTreeSet<(LogKind, PathBuf)>,
+    places: Vec<Place>,
+    /// Oldest first.
     followed: Vec<Followed>,
-}
-
-/// A file that may grow.
-#[derive(Debug)]
-struct Followed {
-    kind: LogKind,
-    path: PathBuf,
-    identity: Identity,
-    /// Bytes that were read.
-    read: u64,
-    /// What the session calls it.
-    number: u32,
+    /// What was read and is followed no longer.
+    done: Vec<Known>,
+    /// How long it took to look for new files.
+    search: Duration,
 }
 
 impl Logs {
@@ -71,135 +64,98 @@ impl Logs {
         session: &mut Session,
     ) -> Vec<Error> {
         let notice = |path: &Path, why| Error::Log { log: kind.name(), path: shown(path), why };
-        let found = find::files(path, kind, begin, session);
+        let mut place = Place::new(kind, path, begin);
+        let found = place.files(session);
         let mut notices: Vec<Error> =
             found.notices.into_iter().map(|(path, why)| notice(&path, why)).collect();
-        let mut followed = Vec::new();
-        for file in found.files {
-            let shown = shown(&file);
-            let source = match Source::open(&file) {
+        for path in found.files {
+            let source = match Source::open(&path) {
                 Ok(source) => source,
                 Err(why) => {
-                    notices.push(notice(&file, why));
+                    notices.push(notice(&path, why));
                     continue;
                 }
             };
-            let (identity, grows) = (source.identity, source.is_plain);
-            let number = session.begin_log(kind, &shown);
-            let (read, failure) = copy(source, u64::MAX, session);
+            let mut file = Followed::begin(kind, &path, &source, session);
+            let mut all = u64::MAX;
+            let failure = file.read_from(source, &mut all, session);
             let ended = session.end_log();
-            notices.extend(failure.map(|why| notice(&file, why)));
-            if grows {
-                followed.push(Followed { kind, path: file, identity, read, number });
-            }
-            // A log that has just been rotated is empty, and what others of a directory hold
-            // is nobody's mistake.
-            notices.extend(ended.err().filter(|_| found.is_one));
+            // A log that has just been rotated is empty, and what others of a directory hold is
+            // nobody's mistake. Nor is a file empty of which nothing can be read.
+            let is_told = found.is_one && !(failure.is_some() && file.is_unread());
+            notices.extend(failure.map(|why| notice(&path, why)));
+            notices.extend(ended.err().filter(|_| is_told));
+            self.followed.push(file);
         }
-        // The last ones are the newest.
-        followed.drain(..followed.len().saturating_sub(limits::LOGS_FOLLOWED));
-        self.names.extend(followed.iter().map(|file| (kind, file.path.clone())));
-        self.followed.append(&mut followed);
+        self.places.push(place);
+        self.let_go();
         notices
     }
 
-    /// Reads what was added to the logs since, as far as that is done at once. What cannot be
-    /// read now may be so next time, and is no reason to say anything.
-    pub(super) fn follow(&mut self, session: &mut Session) {
-        let mut room = limits::LOG_GROWTH;
-        self.followed.retain_mut(|file| file.go_on(&mut room, session));
-        for (kind, name) in &self.names {
-            let kind = *kind;
-            let Ok(metadata) = fs::metadata(name) else { continue };
-            let new = identity(&metadata);
-            let is_new = |file: &Followed| (file.kind, file.identity) != (kind, new);
-            if self.followed.iter().all(is_new) {
-                let number = session.begin_log(kind, &shown(name));
-                let path = name.clone();
-                let mut file = Followed { kind, path, identity: new, read: 0, number };
-                file.read_growth(&metadata, &mut room, session);
+    /// Reads up to `room` bytes of what was added to the logs since. What cannot be read now may
+    /// be so next time, and is no reason to say anything.
+    pub(super) fn follow(&mut self, mut room: u64, session: &mut Session) {
+        self.search = Duration::ZERO;
+        // Of an access log is kept what is about entries of error logs.
+        for kind in KINDS {
+            let files = std::mem::take(&mut self.followed);
+            let mut kept = Kept { followed: &mut self.followed, done: &mut self.done };
+            for file in files {
+                match file.known.kind == kind {
+                    true => file.go_on(&mut kept, &mut room, session),
+                    false => kept.followed.push(file),
+                }
+            }
+            for path in self.new_files(kind, session) {
+                let Ok(source) = Source::open(&path) else { continue };
+                let mut file = Followed::begin(kind, &path, &source, session);
+                file.read_on(source, &mut room, session);
                 self.followed.push(file);
             }
         }
-        let too_many = self.followed.len().saturating_sub(2 * limits::LOGS_FOLLOWED);
-        self.followed.drain(..too_many);
+        self.let_go();
     }
 
-    /// How long to wait before looking again, with so many entries to keep in order.
-    pub(super) fn rest(entries: usize) -> Duration {
-        Duration::from_secs(1) + Duration::from_micros(10) * entries as u32
+    /// Logs of this kind that have appeared.
+    fn new_files(&mut self, kind: LogKind, session: &Session) -> Vec<PathBuf> {
+        let start = Instant::now();
+        let Logs { places, followed, done, search } = self;
+        let read = || followed.iter().map(|file| &file.known).chain(&*done);
+        let known = || read().filter(|known| known.kind == kind);
+        let new = places.iter_mut().filter(|place| place.kind == kind).flat_map(|place| {
+            place.new_files(
+                |identity| known().any(|known| known.identity == Some(identity)),
+                |head| known().any(|known| known.has_copy(head)),
+                session,
+            )
+        });
+        let new = new.collect();
+        *search += start.elapsed();
+        new
+    }
+
+    /// Follows no more files of a kind than is affordable, and those the newest.
+    fn let_go(&mut self) {
+        for kind in KINDS {
+            let is_meant = |file: &Followed| file.known.kind == kind;
+            let count = self.followed.iter().filter(|file| is_meant(file)).count();
+            for _ in limits::LOGS_FOLLOWED..count {
+                let oldest = self.followed.iter().position(is_meant);
+                self.done.extend(oldest.map(|at| self.followed.remove(at).known));
+            }
+        }
+        self.done.drain(..self.done.len().saturating_sub(limits::LOG_FILES));
+    }
+
+    /// How long to wait before looking again, with so many entries to keep in order: no more of
+    /// the host's time than a twentieth goes into looking.
+    pub(super) fn rest(&self, entries: usize) -> Duration {
+        Duration::from_secs(1) + Duration::from_micros(10) * entries as u32 + self.search * 20
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.names.is_empty()
+        self.places.is_empty()
     }
-}
-
-impl Followed {
-    /// Reads what was added; tells whether the file still exists.
-    fn go_on(&mut self, room: &mut u64, session: &mut Session) -> bool {
-        let mut metadata = fs::metadata(&self.path).ok();
-        if metadata.as_ref().map(identity) != Some(self.identity) {
-            let Some((path, found)) = renamed(&self.path, self.identity) else {
-                // Between two names it is nowhere; when another has its name, it is gone.
-                return metadata.is_none();
-            };
-            session.rename_log(self.number, &shown(&path));
-            self.path = path;
-            metadata = Some(found);
-        }
-        if let Some(metadata) = metadata {
-            self.read_growth(&metadata, room, session);
-        }
-        true
-    }
-
-    fn read_growth(&mut self, metadata: &Metadata, room: &mut u64, session: &mut Session) {
-        if metadata.len() == self.read || *room == 0 {
-            return;
-        }
-        if metadata.len() < self.read {
-            self.number = session.begin_log(self.kind, &shown(&self.path));
-            self.read = 0;
-        }
-        let Ok(mut file) = source::open(&self.path) else { return };
-        let same = file.metadata().is_ok_and(|now| identity(&now) == self.identity);
-        if !same || file.seek(SeekFrom::Start(self.read)).is_err() {
-            return;
-        }
-        session.resume_log(self.number);
-        // It is not ended: a line that is not whole yet will be.
-        let (read, _) = copy(file, *room, session);
-        self.read += read;
-        *room = room.saturating_sub(read);
-    }
-}
-
-/// Where a file is now that bore this name.
-fn renamed(path: &Path, wanted: Identity) -> Option<(PathBuf, Metadata)> {
-    let siblings = fs::read_dir(path.parent()?).ok()?.take(limits::LOG_FILES);
-    siblings.filter_map(Result::ok).find_map(|entry| {
-        let metadata = fs::metadata(entry.path()).ok()?;
-        (identity(&metadata) == wanted).then(|| (entry.path(), metadata))
-    })
-}
-
-/// Gives up to `room` bytes to the session; tells how many, and why there are no more.
-fn copy(mut from: impl Read, room: u64, session: &mut Session) -> (u64, Option<String>) {
-    let mut chunk = vec![0; CHUNK];
-    let mut done = 0;
-    while done < room {
-        match from.read(&mut chunk) {
-            Ok(0) => break,
-            Ok(len) => {
-                session.log_bytes(&chunk[..len]);
-                done += len as u64;
-            }
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return (done, Some(source::what_is_used(&error))),
-        }
-    }
-    (done, None)
 }
 
 fn shown(path: &Path) -> String {

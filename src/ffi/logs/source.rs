@@ -4,9 +4,9 @@
 //! A file is opened without blocking, so that a FIFO that nobody writes to does not hang the
 //! host. How it is packed is told by its first bytes, not by its name.
 
-use std::fs::{File, FileType, OpenOptions};
-use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::fs::{File, FileType, Metadata, OpenOptions};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
@@ -24,10 +24,16 @@ const OTHER_PACKINGS: [(&[u8], &str); 4] = [
 
 /// The text of a log file.
 pub(super) struct Source {
-    text: Box<dyn Read>,
+    text: Text,
     pub(super) identity: Identity,
-    /// The file is as nginx writes it.
-    pub(super) is_plain: bool,
+    /// When it was last written to.
+    pub(super) written: (i64, i64),
+}
+
+enum Text {
+    /// As nginx writes it.
+    Plain(File),
+    Packed(Box<dyn Read>),
 }
 
 impl Source {
@@ -46,26 +52,60 @@ impl Source {
         // A bomb takes no memory, but it must not take the host's time for ever.
         let most = limits::LOG_UNPACKED
             .saturating_add(metadata.len().saturating_mul(limits::LOG_UNPACKED_RATIO));
-        let mut is_plain = false;
-        let text: Box<dyn Read> = if magic.starts_with(b"\x1f\x8b") {
-            Box::new(Bounded { inner: MultiGzDecoder::new(file), left: most })
+        let text = if magic.starts_with(b"\x1f\x8b") {
+            Text::Packed(Box::new(Bounded { inner: MultiGzDecoder::new(file), left: most }))
         } else if magic.starts_with(b"\x28\xb5\x2f\xfd") {
             let unusable = |error: io::Error| format!("it cannot be unpacked ({error})");
             let mut decoder = zstd::Decoder::new(file).map_err(unusable)?;
             decoder.window_log_max(limits::LOG_ZSTD_WINDOW).map_err(unusable)?;
-            Box::new(Bounded { inner: decoder, left: most })
+            Text::Packed(Box::new(Bounded { inner: decoder, left: most }))
         } else {
-            is_plain = true;
-            Box::new(file)
+            Text::Plain(file)
         };
-        Ok(Source { text, identity: identity(&metadata), is_plain })
+        Ok(Source { text, identity: identity(&metadata), written: written(&metadata) })
+    }
+
+    pub(super) fn is_plain(&self) -> bool {
+        matches!(self.text, Text::Plain(_))
+    }
+
+    /// Whether the text begins so, if it is not packed; what has been read does not matter.
+    pub(super) fn begins_with(&self, head: &[u8]) -> bool {
+        let Text::Plain(file) = &self.text else { return false };
+        let mut begin = vec![0; head.len()];
+        file.read_exact_at(&mut begin, 0).is_ok() && begin == head
+    }
+
+    /// Passes over so many bytes; tells whether there are as many.
+    pub(super) fn skip(&mut self, bytes: u64) -> bool {
+        match &mut self.text {
+            Text::Plain(file) => {
+                let end = file.metadata().map(|metadata| metadata.len());
+                let offset = i64::try_from(bytes).unwrap_or(i64::MAX);
+                let place = file.seek(SeekFrom::Current(offset));
+                place.is_ok_and(|place| end.is_ok_and(|end| place <= end))
+            }
+            Text::Packed(_) if bytes > limits::LOG_SKIPPED => false,
+            Text::Packed(text) => {
+                let skipped = io::copy(&mut text.take(bytes), &mut io::sink());
+                skipped.is_ok_and(|skipped| skipped == bytes)
+            }
+        }
     }
 }
 
 impl Read for Source {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.text.read(buffer)
+        match &mut self.text {
+            Text::Plain(file) => file.read(buffer),
+            Text::Packed(text) => text.read(buffer),
+        }
     }
+}
+
+/// When a file was last written to, in seconds and nanoseconds.
+pub(super) fn written(metadata: &Metadata) -> (i64, i64) {
+    (metadata.mtime(), metadata.mtime_nsec())
 }
 
 /// Text of which no more than so much can be meant.
@@ -87,7 +127,7 @@ impl<R: Read> Read for Bounded<R> {
 }
 
 /// Opens a regular file.
-pub(super) fn open(path: &Path) -> Result<File, String> {
+fn open(path: &Path) -> Result<File, String> {
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
@@ -130,10 +170,14 @@ pub(super) fn what_to_do(error: &io::Error) -> String {
     }
 }
 
-/// What became of a file that could not be read to its end.
-pub(super) fn what_is_used(error: &io::Error) -> String {
+/// What became of a file of which no more than so many lines can be read.
+pub(super) fn what_is_used(error: &io::Error, lines: u64) -> String {
+    let used = match lines {
+        0 => "none of its lines can be used".to_owned(),
+        _ => format!("what is used ends with line {lines}"),
+    };
     format!(
-        "reading it failed part of the way ({error}); what was read is used; if it is packed, \
-         test it with its own tool, and copy it again"
+        "reading it failed ({error}); {used}; if it is packed, test it with its own tool, and copy \
+         it again"
     )
 }

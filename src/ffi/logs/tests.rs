@@ -6,7 +6,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
@@ -98,7 +98,7 @@ impl Loaded {
     }
 
     fn follow(&mut self) -> Vec<(u64, String, u64)> {
-        self.logs.follow(&mut self.session);
+        self.logs.follow(limits::LOG_GROWTH, &mut self.session);
         self.entries()
     }
 }
@@ -215,7 +215,10 @@ fn a_damaged_file_loses_nothing_else() {
         assert!(entries.len() > 1000, "{name}: {}", entries.len());
         assert_eq!(entries.last(), Some(&(9, "error.log".to_owned(), 1)));
         assert_eq!(loaded.notices.len(), 1, "{:?}", loaded.notices);
-        assert!(loaded.notices[0].contains(name) && loaded.notices[0].contains("is used"));
+        assert!(
+            loaded.notices[0].contains(name)
+                && loaded.notices[0].contains(&format!("with line {}", entries.len() - 1))
+        );
         fs::remove_file(path).expect("a file");
     }
 }
@@ -235,7 +238,7 @@ fn what_lies_long_before_the_capture_is_left_out() {
         let file = File::options().write(true).open(&path).expect("a file");
         file.set_modified(time).expect("another time");
         let folder = scratch.0.as_os_str().as_bytes();
-        let found = find::files(folder, LogKind::Error, BEGIN, &Session::new());
+        let found = Place::new(LogKind::Error, folder, BEGIN).files(&Session::new());
         assert_eq!(found.files.len(), 1 + read, "{seconds}");
     }
 }
@@ -290,6 +293,217 @@ fn a_log_that_is_copied_and_truncated_is_followed() {
     assert_eq!(loaded.follow().len(), 3);
     scratch.write("error.log", entry(4, 4).as_bytes());
     assert_eq!(loaded.follow().last(), Some(&(4, "error.log".to_owned(), 1)));
+}
+
+/// On it rests whether a reset that has no entry is later than the log.
+#[test]
+fn the_report_tells_how_far_a_log_has_grown() {
+    let scratch = Scratch::new("span");
+    scratch.write("error.log", entry(2, 1).as_bytes());
+    let mut loaded = load(&scratch.0);
+    scratch.append("error.log", entry(3, 2).as_bytes());
+    scratch.write("error-2.log", entry(4, 3).as_bytes());
+    loaded.follow();
+    let report = loaded.session.report();
+    let lines: Vec<_> =
+        report.parts.iter().flat_map(|part| loaded.session.report_lines(part)).collect();
+    let spans: Vec<&str> =
+        lines.iter().map(|line| line.trim()).filter(|line| line.starts_with("2026/")).collect();
+    let day = |from, to| format!("2026/11/{from:02} 10:00:00 to 2026/11/{to:02} 10:00:00");
+    assert_eq!(spans, [day(2, 3), day(4, 4)]);
+}
+
+/// What a copy holds and was not read before, as logrotate's `copytruncate` leaves it, is read.
+#[test]
+fn what_was_copied_before_it_was_read_is_not_lost() {
+    for folder in [false, true] {
+        let scratch = Scratch::new(&format!("copied-{folder}"));
+        scratch.write("error.log", (entry(2, 1) + &entry(2, 2)).as_bytes());
+        let mut loaded =
+            load(&if folder { scratch.0.clone() } else { scratch.path("error.log") });
+        scratch.append("error.log", entry(3, 3).as_bytes());
+        fs::copy(scratch.path("error.log"), scratch.path("error.log.1")).expect("a copy");
+        // It has grown again, to its old length, or beyond it.
+        scratch.write("error.log", (entry(4, 4) + &entry(4, 5)).as_bytes());
+        let mut expected = vec![(1, "error.log.1", 1), (2, "error.log.1", 2)];
+        expected.extend([(3, "error.log.1", 3), (4, "error.log", 1), (5, "error.log", 2)]);
+        assert_eq!(loaded.follow(), found(&expected), "folder: {folder}");
+        // The next time, the older copy is packed.
+        scratch.append("error.log", entry(5, 6).as_bytes());
+        scratch.write("error.log.2.gz", &gzip(&[1, 2, 3].map(|n| entry(2, n)).concat()));
+        fs::copy(scratch.path("error.log"), scratch.path("error.log.1")).expect("a copy");
+        scratch.write("error.log", b"");
+        expected[..3].iter_mut().for_each(|entry| entry.1 = "error.log.1");
+        let read: Vec<u64> = loaded.follow().iter().map(|entry| entry.0).collect();
+        assert_eq!(read, [1, 2, 3, 4, 5, 6], "folder: {folder}");
+        assert_eq!(loaded.follow().last(), Some(&(6, "error.log.1".to_owned(), 3)));
+    }
+}
+
+/// logrotate's `compress` without `delaycompress`, and then its next rotation.
+#[test]
+fn a_log_that_was_packed_at_once_is_read_to_its_end() {
+    type Pack = fn(&str) -> Vec<u8>;
+    let zstd: Pack = |text| zstd::encode_all(text.as_bytes(), 3).expect("in memory");
+    for (ending, pack) in [("gz", gzip as Pack), ("zst", zstd)] {
+        for folder in [false, true] {
+            let scratch = Scratch::new(&format!("packed-{ending}-{folder}"));
+            let log = scratch.write("error.log", (entry(2, 1) + &entry(2, 2)).as_bytes());
+            let mut loaded = load(if folder { &scratch.0 } else { &log });
+            let packed = format!("error.log.1.{ending}");
+            fs::remove_file(&log).expect("a file");
+            scratch.write(&packed, &pack(&[1, 2, 3].map(|n| entry(2, n)).concat()));
+            scratch.write("error.log", entry(4, 4).as_bytes());
+            let packed = packed.as_str();
+            let mut expected = vec![(1, packed, 1), (2, packed, 2), (3, packed, 3)];
+            expected.push((4, "error.log", 1));
+            assert_eq!(loaded.follow(), found(&expected), "{packed}, folder: {folder}");
+            let older = format!("error.log.2.{ending}");
+            fs::rename(scratch.path(packed), scratch.path(&older)).expect("a rename");
+            expected[..3].iter_mut().for_each(|entry| entry.1 = &older);
+            assert_eq!(loaded.follow(), found(&expected), "{older}, folder: {folder}");
+        }
+    }
+}
+
+/// A log that begins otherwise than before is another one, however long it is.
+#[test]
+fn a_log_that_has_grown_again_is_not_taken_for_its_rest() {
+    let scratch = Scratch::new("again");
+    scratch.write("error.log", entry(2, 1).as_bytes());
+    let mut loaded = load(&scratch.path("error.log"));
+    let mut expected = vec![(1, "error.log", 1)];
+    // As long as before, then longer.
+    for text in [entry(3, 2), entry(3, 3) + &entry(3, 4)] {
+        scratch.write("error.log", text.as_bytes());
+        let number = expected.len() as u64 + 1;
+        expected.push((number, "error.log", 1));
+        expected.extend((number == 3).then_some((4, "error.log", 2)));
+        assert_eq!(loaded.follow(), found(&expected));
+        assert_eq!(loaded.follow(), found(&expected));
+    }
+}
+
+#[test]
+fn logs_that_appear_later_are_read_once() {
+    for pattern in ["", "*rror*"] {
+        let scratch = Scratch::new(if pattern.is_empty() { "later" } else { "later-glob" });
+        scratch.write("error.log", entry(2, 1).as_bytes());
+        scratch.write("access.log", b"192.0.2.7 - - [x] \"GET / HTTP/1.1\" 200 1\n");
+        let mut loaded = load(&scratch.path(pattern));
+        let mut expected = vec![(1, "error.log", 1)];
+        assert_eq!(loaded.follow(), found(&expected));
+        // A second server gets a log of its own, empty at first, and is logged to.
+        scratch.write("error-2.log", b"");
+        assert_eq!(loaded.follow(), found(&expected));
+        scratch.append("error-2.log", &entry(3, 2).as_bytes()[..9]);
+        assert_eq!(loaded.follow(), found(&expected));
+        scratch.append("error-2.log", &entry(3, 2).as_bytes()[9..]);
+        expected.push((2, "error-2.log", 1));
+        assert_eq!(loaded.follow(), found(&expected));
+        // Rotation: `create`, and nginx goes on in the old log until it reopens its logs.
+        fs::rename(scratch.path("error.log"), scratch.path("error.log.1")).expect("a rename");
+        scratch.write("error.log", b"");
+        scratch.append("error.log.1", entry(3, 3).as_bytes());
+        expected[0].1 = "error.log.1";
+        expected.push((3, "error.log.1", 2));
+        assert_eq!(loaded.follow(), found(&expected));
+        scratch.append("error.log", entry(4, 4).as_bytes());
+        scratch.append("error-2.log", entry(4, 5).as_bytes());
+        expected.extend([(5, "error-2.log", 2), (4, "error.log", 1)]);
+        assert_eq!(loaded.follow(), found(&expected));
+        // Two rotations between two looks, the first of a log that was never seen under its
+        // first name; a copy that somebody made; and other files.
+        fs::rename(scratch.path("error.log.1"), scratch.path("error.log.3")).expect("a rename");
+        fs::rename(scratch.path("error.log"), scratch.path("error.log.2")).expect("a rename");
+        scratch.write("error.log.1", entry(5, 6).as_bytes());
+        scratch.write("error.log", entry(6, 7).as_bytes());
+        fs::copy(scratch.path("error-2.log"), scratch.path("error-2.log.bak")).expect("a copy");
+        scratch.write("terror.bin", &[0; 9000]);
+        symlink(scratch.path("error.log"), scratch.path("error.now")).expect("a link");
+        expected[0].1 = "error.log.3";
+        expected[2].1 = "error.log.3";
+        expected[4].1 = "error.log.2";
+        expected.extend([(6, "error.log.1", 1), (7, "error.log", 1)]);
+        for _ in 0..2 {
+            let mut entries = loaded.follow();
+            let linked = entries.iter_mut().filter(|entry| entry.1 == "error.now");
+            linked.for_each(|entry| entry.1 = "error.log".to_owned());
+            assert_eq!(entries, found(&expected));
+        }
+    }
+}
+
+/// What there was nothing of when the capture began.
+#[test]
+fn a_log_that_was_named_before_it_was_there_is_read() {
+    let scratch = Scratch::new("awaited");
+    for (name, file) in [("awaited.log", "awaited.log"), ("folder", "folder/error.log")] {
+        fs::create_dir_all(scratch.path("folder")).expect("a directory");
+        let mut loaded = load(&scratch.path(name));
+        assert_eq!(loaded.notices.len(), 1, "{:?}", loaded.notices);
+        assert_eq!(loaded.follow(), []);
+        scratch.write(file, entry(2, 1).as_bytes());
+        let name = file.rsplit('/').next().expect("a name");
+        assert_eq!(loaded.follow(), found(&[(1, name, 1)]));
+    }
+}
+
+#[test]
+fn only_the_newest_of_many_logs_are_followed() {
+    let scratch = Scratch::new("many");
+    let many = limits::LOGS_FOLLOWED as u64 + 6;
+    for number in 1..=many {
+        let stamp = format!("10:{:02}:{:02}", number / 60, number % 60);
+        let text = entry(2, number as u32).replace("10:00:00", &stamp);
+        scratch.write(&format!("error-{number}.log"), text.as_bytes());
+    }
+    let mut loaded = load(&scratch.0);
+    assert_eq!(loaded.entries().len() as u64, many);
+    assert_eq!(loaded.logs.followed.len(), limits::LOGS_FOLLOWED);
+    scratch.append("error-1.log", entry(3, 1).as_bytes());
+    scratch.append(&format!("error-{many}.log"), entry(3, many as u32).as_bytes());
+    scratch.write("error-0.log", entry(4, 1000).as_bytes());
+    let numbers: Vec<u64> = loaded.follow().iter().map(|entry| entry.0).collect();
+    assert_eq!(numbers[many as usize..], [many, 1000]);
+    assert_eq!(loaded.follow().len(), numbers.len());
+    assert_eq!(loaded.logs.followed.len(), limits::LOGS_FOLLOWED);
+}
+
+/// Access logs are followed in the same way.
+#[test]
+fn access_logs_that_appear_later_are_read_once() {
+    let line = |connection: u32, day: i64| {
+        format!(
+            "{connection} {}.500 4{connection} 499\n",
+            BEGIN.0 / 1_000_000_000 + day * 86_400
+        )
+    };
+    let scratch = Scratch::new("accesses");
+    let text: String = (1..=5).map(|number| entry(2, number)).collect();
+    let log = scratch.write("error.log", text.as_bytes());
+    let mut loaded = load(&log);
+    let format = "$connection $msec $remote_port $status";
+    loaded.session.set_access_log_format(format).expect("a format");
+    scratch.write("access.log", line(1, 1).as_bytes());
+    let folder = scratch.0.as_os_str().as_bytes();
+    let said = loaded.logs.load(LogKind::Access, folder, BEGIN, &mut loaded.session);
+    assert_eq!(said, []);
+    let mut count = || {
+        loaded.follow();
+        loaded.session.log().accesses().count()
+    };
+    assert_eq!(count(), 1);
+    fs::rename(scratch.path("access.log"), scratch.path("access.log.1")).expect("a rename");
+    scratch.append("access.log.1", line(2, 1).as_bytes());
+    scratch.write("access.log", line(3, 1).as_bytes());
+    assert_eq!(count(), 3);
+    scratch.write("access-2.log", line(4, 1).as_bytes());
+    assert_eq!(count(), 4);
+    scratch.write("access.log.1.gz", &gzip(&[1, 2, 5].map(|n| line(n, 1)).concat()));
+    fs::remove_file(scratch.path("access.log.1")).expect("a file");
+    assert_eq!(count(), 5);
+    assert_eq!(count(), 5);
 }
 
 #[test]
