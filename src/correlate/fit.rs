@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use crate::correlate::access::{Account, CLOCKS, UNSENT};
+use crate::correlate::access::{Account, UNSENT};
 use crate::correlate::events::{stream_requests, Event, Events, Kind};
 use crate::correlate::evidence::{Criterion, Evidence};
 use crate::correlate::store::Traits;
@@ -18,6 +18,9 @@ use crate::tcp::segment::Endpoint;
 use crate::tcp::stream::{request_bit, Side, Stream};
 use crate::tcp::streams::Streams;
 use crate::time::{CaptureTime, SECOND};
+
+/// Nanoseconds that a busy nginx may take to see that a kept-alive connection has ended.
+const UNNOTICED: i64 = 200_000_000;
 
 /// How an entry fits a stream.
 #[derive(Clone, Copy, Debug)]
@@ -163,7 +166,7 @@ impl<'a> Ends<'a> {
         Ends { streams, known: HashMap::new() }
     }
 
-    fn find(&mut self, kind: Kind, event: Event) -> Option<End> {
+    fn find(&mut self, kind: Kind, event: Event) -> Option<&End> {
         let streams = self.streams;
         if self.known.len() >= limits::ENDS {
             self.known.clear();
@@ -172,7 +175,7 @@ impl<'a> Ends<'a> {
         let known = self.known.entry(event.stream);
         let ends = known.or_insert_with(|| all().unwrap_or_default());
         // An end that was noted while the capture was being read may have turned out to be none.
-        ends.iter().find(|end| (end.kind, end.time) == (kind, event.time)).cloned()
+        ends.iter().find(|end| (end.kind, end.time) == (kind, event.time))
     }
 }
 
@@ -194,7 +197,7 @@ pub fn candidates<'a>(
             let mut from = written.plus(-before);
             let mut to = written.plus(traits.resolution + window);
             if let Some((asked, done)) = traits.waited.filter(|_| leg == Leg::Upstream) {
-                (from, to) = (from.max(asked.plus(-CLOCKS)), to.min(done));
+                (from, to) = (from.max(asked.plus(-UNNOTICED)), to.min(done));
             }
             let port = traits.port.filter(|_| leg == Leg::Client);
             let found = events.find(kind, traits.request_on(leg), port, from, to);
@@ -208,7 +211,7 @@ pub fn fits(traits: &Traits, window: i64, events: &Events, ends: &mut Ends<'_>) 
     let Some(written) = traits.instant else { return Vec::new() };
     let fits = candidates(traits, window, events).filter_map(|(leg, kind, event)| {
         let end = ends.find(kind, event)?;
-        let (evidence, weight) = weigh(traits, leg, &end)?;
+        let (evidence, weight) = weigh(traits, leg, end)?;
         let asked = traits.waited.zip(end.asked_at).is_none_or(|((from, _), at)| at >= from);
         Some(Fit {
             asked,
@@ -314,7 +317,7 @@ fn weigh(traits: &Traits, leg: Leg, end: &End) -> Option<(Evidence, u8)> {
                 // One that is kept alive may end at the moment at which it is to be asked.
                 let too_early = end.asked_at.is_some_and(|asked| asked < from);
                 let kept_alive =
-                    phase == Phase::AfterResponse && time.since(from).abs() <= CLOCKS;
+                    phase == Phase::AfterResponse && time.since(from).abs() <= UNNOTICED;
                 if too_early && !kept_alive || time > to {
                     return None;
                 }
