@@ -158,9 +158,7 @@ impl Clock {
     pub fn words(&self) -> String {
         if self.found.is_empty() {
             let zone = match self.zone {
-                None => {
-                    "in the zone of this machine, as log and capture do not tell it".to_owned()
-                }
+                None => "in the zone of this machine, as log and capture do not tell it".to_owned(),
                 Some(_) => self.zone_words(),
             };
             return match self.offset {
