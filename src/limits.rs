@@ -38,6 +38,10 @@ pub const REQUEST: usize = 2048;
 /// Requests of one connection that wait for their responses. Real clients pipeline a handful.
 pub const PIPELINED: usize = 256;
 
+/// Addresses that are kept of those that a request's header names as its client's: chains of
+/// proxies are shorter, and each takes some ten bytes.
+pub const FORWARDED: usize = 4;
+
 /// Bytes of the table of header fields that HTTP/2 keeps by direction. Browsers offer 65,536; what
 /// is larger than that is not followed.
 pub const HEADER_TABLE: u32 = 64 * 1024;

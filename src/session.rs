@@ -161,6 +161,7 @@ impl Session {
             expected: "addresses or networks such as 10.0.0.1, 192.168.0.0/24 or fd00::1, \
                        separated by commas or spaces",
         })?;
+        self.matcher.set_addresses(addresses.clone());
         self.legs.set_addresses(addresses);
         Ok(())
     }

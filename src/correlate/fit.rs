@@ -3,13 +3,15 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use crate::correlate::access::{Account, UNSENT};
 use crate::correlate::events::{stream_requests, Event, Events, Kind};
 use crate::correlate::evidence::{Criterion, Evidence};
+use crate::correlate::legs::Addresses;
 use crate::correlate::store::Traits;
+use crate::correlate::strangers::Strangers;
 use crate::limits;
 use crate::nginx::message::{By, Leg, Shows};
 use crate::tcp::http::Progress;
@@ -37,6 +39,10 @@ pub struct Fit {
     pub delta: i64,
     /// The entry is about a RST.
     pub about_reset: bool,
+    /// The client has one address in the log and another one in the capture.
+    pub stranger: bool,
+    /// Another stream, which a proxy opened, fits the stranger as well.
+    pub withheld: bool,
     /// Place of the stream in the order of the leg: clients by when nginx could accept them,
     /// which is the order of their numbers; upstreams by when they ended, which is the order
     /// of the lines about them.
@@ -59,6 +65,8 @@ pub struct End {
     client: Endpoint,
     /// The client that a load balancer names.
     proxied: Option<SocketAddr>,
+    /// Clients that the headers of its exchanges name.
+    forwarded: Rc<[IpAddr]>,
     server: Endpoint,
     /// Of the exchanges that it can be about.
     requests: Rc<[Option<u64>]>,
@@ -134,6 +142,9 @@ impl End {
         let hosts: BTreeSet<_> = stream.exchanges().map(|exchange| exchange.host).collect();
         let hosts: Rc<[Option<u64>]> = hosts.into_iter().collect();
         let last = Last::of(stream);
+        let exchanges = stream.exchanges().take(limits::OPEN_REQUESTS);
+        let forwarded: Rc<[IpAddr]> =
+            exchanges.flat_map(|e| e.clients.iter().copied()).collect();
         ends(stream).chain(silence).chain(Events::answer(stream)).map(move |(kind, time)| End {
             kind,
             time,
@@ -141,6 +152,7 @@ impl End {
             in_head,
             client: stream.end(Side::Client),
             proxied: stream.proxied_client(),
+            forwarded: forwarded.clone(),
             server: stream.end(Side::Server),
             requests: requests.clone(),
             hosts: hosts.clone(),
@@ -154,16 +166,57 @@ impl End {
     }
 }
 
+/// What is known of addresses beyond a single entry and stream.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'a> {
+    /// Addresses of the nginx host.
+    pub nginx: &'a Addresses,
+    /// Clients that log and capture name by different addresses; `None` as long as the capture
+    /// is being read.
+    pub strangers: Option<&'a Strangers>,
+}
+
+impl Known<'_> {
+    /// Whether an entry's client may be that of a stream in spite of its address.
+    fn may_differ(&self, traits: &Traits, end: &End) -> bool {
+        self.strangers.is_some_and(|them| them.may_be(traits.client, end.client.addr))
+    }
+
+    /// Whether a stream is one that a proxy opened, and not known to lead to nginx.
+    fn is_proxys(&self, end: &End) -> bool {
+        self.strangers.is_some_and(|them| them.is_asked(end.client.addr))
+            && self.nginx.leg([end.client, end.server]).is_none()
+    }
+
+    /// Traits by which to look for ends: an address that no packet bears may have a port that
+    /// none bears.
+    fn wanted(&self, traits: &Traits) -> Traits {
+        let unsent = self.strangers.is_some_and(|them| them.is_unsent(traits.client));
+        Traits { port: traits.port.filter(|_| !unsent), ..*traits }
+    }
+}
+
+impl Fit {
+    /// What agrees is enough to claim the stream for the entry: a stranger has to be told by its
+    /// request, or by its port.
+    pub fn is_telling(&self) -> bool {
+        let mut telling = [Criterion::Uri, Criterion::Port, Criterion::RequestId].into_iter();
+        let tells = telling.any(|criterion| self.evidence.has(criterion));
+        !self.stranger || tells && !self.withheld
+    }
+}
+
 /// The ends of streams that entries are compared with, again and again in a storm.
 pub struct Ends<'a> {
     streams: &'a Streams,
+    addresses: Known<'a>,
     known: HashMap<u32, Vec<End>>,
 }
 
 impl<'a> Ends<'a> {
     /// The ends of these streams.
-    pub fn new(streams: &'a Streams) -> Ends<'a> {
-        Ends { streams, known: HashMap::new() }
+    pub fn new(streams: &'a Streams, addresses: Known<'a>) -> Ends<'a> {
+        Ends { streams, addresses, known: HashMap::new() }
     }
 
     fn find(&mut self, kind: Kind, event: Event) -> Option<&End> {
@@ -209,9 +262,16 @@ pub fn candidates<'a>(
 /// Every stream that an entry with these traits fits, each once, by when it ended.
 pub fn fits(traits: &Traits, window: i64, events: &Events, ends: &mut Ends<'_>) -> Vec<Fit> {
     let Some(written) = traits.instant else { return Vec::new() };
-    let fits = candidates(traits, window, events).filter_map(|(leg, kind, event)| {
+    let addresses = ends.addresses;
+    let wanted = addresses.wanted(traits);
+    let mut withheld = false;
+    let fits = candidates(&wanted, window, events).filter_map(|(leg, kind, event)| {
         let end = ends.find(kind, event)?;
-        let (evidence, weight) = weigh(traits, leg, end)?;
+        let Weighed { evidence, weight, stranger } = weigh(traits, leg, end, addresses)?;
+        if stranger && addresses.is_proxys(end) {
+            withheld = true;
+            return None;
+        }
         let asked = traits.waited.zip(end.asked_at).is_none_or(|((from, _), at)| at >= from);
         Some(Fit {
             asked,
@@ -219,6 +279,8 @@ pub fn fits(traits: &Traits, window: i64, events: &Events, ends: &mut Ends<'_>) 
             leg,
             evidence,
             weight,
+            stranger,
+            withheld: false,
             delta: written.since(event.time),
             about_reset: matches!(kind, Kind::Reset(_)),
             moment: match leg {
@@ -233,6 +295,12 @@ pub fn fits(traits: &Traits, window: i64, events: &Events, ends: &mut Ends<'_>) 
     if out.iter().any(|fit| fit.asked) {
         out.retain(|fit| fit.asked);
     }
+    // Where an address was translated and the port was not, that tells one from all others.
+    let kept_port = |fit: &Fit| fit.evidence.has(Criterion::Port);
+    if out.iter().any(|fit| fit.stranger && kept_port(fit)) {
+        out.retain(kept_port);
+    }
+    out.iter_mut().for_each(|fit| fit.withheld = withheld);
     // A stream can fit by its FIN and by its RST; the better one counts.
     out.sort_by_key(|fit| (fit.stream, Reverse(fit.weight)));
     out.dedup_by_key(|fit| fit.stream);
@@ -241,10 +309,10 @@ pub fn fits(traits: &Traits, window: i64, events: &Events, ends: &mut Ends<'_>) 
 }
 
 /// Whether an entry with these traits fits an end.
-pub fn fits_end(traits: &Traits, end: &End) -> bool {
-    legs(traits.leg)
-        .iter()
-        .any(|&leg| kinds(leg, traits).contains(&end.kind) && weigh(traits, leg, end).is_some())
+pub fn fits_end(traits: &Traits, end: &End, addresses: Known<'_>) -> bool {
+    legs(traits.leg).iter().any(|&leg| {
+        kinds(leg, traits).contains(&end.kind) && weigh(traits, leg, end, addresses).is_some()
+    })
 }
 
 /// What ended on a stream, and when.
@@ -289,9 +357,21 @@ pub(super) fn kinds(leg: Leg, traits: &Traits) -> &'static [Kind] {
     }
 }
 
-/// What agrees between an entry and an end of a stream, and how much that weighs; `None` if
-/// anything contradicts.
-fn weigh(traits: &Traits, leg: Leg, end: &End) -> Option<(Evidence, u8)> {
+/// What agrees between an entry and an end of a stream, and how much that weighs.
+struct Weighed {
+    evidence: Evidence,
+    weight: u8,
+    /// The client's addresses differ.
+    stranger: bool,
+}
+
+/// What it costs an entry that the client has another address in the capture, or that the stream
+/// is not nginx's by the addresses that the user gave: any stream without that is preferred.
+const STRANGER: u8 = 10;
+const NOT_NGINX: u8 = 10;
+
+/// What agrees between an entry and an end of a stream; `None` if anything contradicts.
+fn weigh(traits: &Traits, leg: Leg, end: &End, addresses: Known<'_>) -> Option<Weighed> {
     let &End { kind, time, phase, in_head, server, encrypted, unasked, .. } = end;
     let End { requests, hosts, .. } = end;
     let mut evidence = Evidence::default();
@@ -303,6 +383,14 @@ fn weigh(traits: &Traits, leg: Leg, end: &End) -> Option<(Evidence, u8)> {
     if !tls_hides && !encrypted {
         return None;
     }
+    let given = addresses.nginx.leg([end.client, end.server]);
+    if given.is_some_and(|given| given != leg) {
+        return None;
+    }
+    let asked = traits.request_on(leg);
+    let same_request = agree_with_any(asked, requests.iter().copied())?;
+    evidence.add(Criterion::Uri, same_request);
+    let mut stranger = false;
     let passed_to = traits.upstream.map(|up| (Some(up.ip().to_canonical()), up.port()));
     let is_upstream = passed_to.map(|up| up == (server.addr, server.port));
     match leg {
@@ -327,14 +415,19 @@ fn weigh(traits: &Traits, leg: Leg, end: &End) -> Option<(Evidence, u8)> {
             if is_upstream == Some(true) {
                 return None;
             }
-            evidence.add(Criterion::Client, is_client(traits, end)?);
+            let by_packets = is_client(traits, end);
+            let by_header = same_request && is_forwarded(traits, end);
+            let same_client = by_packets.or(by_header.then_some(true));
+            stranger = same_client.is_none() && addresses.may_differ(traits, end);
+            evidence.add(Criterion::Client, same_client.or(stranger.then_some(false))?);
             let ports = client_ports(end.client, end.proxied).map(Some);
-            evidence.add(Criterion::Port, agree_with_any(traits.port, ports)?);
+            let same_port = agree_with_any(traits.port, ports);
+            // An address that packets do not bear has a port that they need not bear.
+            let other_port = by_packets.is_none().then_some(false);
+            evidence.add(Criterion::Port, same_port.or(other_port)?);
             agree(traits.listen_port, Some(server.port))?;
         }
     }
-    let asked = traits.request_on(leg);
-    evidence.add(Criterion::Uri, agree_with_any(asked, requests.iter().copied())?);
     if leg == Leg::Client
         && asked.is_some()
         && **requests == [None]
@@ -351,7 +444,13 @@ fn weigh(traits: &Traits, leg: Leg, end: &End) -> Option<(Evidence, u8)> {
         Leg::Upstream => evidence.add(Criterion::Host, same_host == Some(true)),
         Leg::Client | Leg::Unknown => evidence.add(Criterion::Host, same_host?),
     }
-    Some((evidence, evidence.weight().saturating_sub(lateness(traits, time))))
+    let costs = [
+        lateness(traits, time),
+        if stranger { STRANGER } else { 0 },
+        if given.is_none() && !addresses.nginx.is_empty() { NOT_NGINX } else { 0 },
+    ];
+    let weight = costs.into_iter().fold(evidence.weight(), u8::saturating_sub);
+    Some(Weighed { evidence, weight, stranger })
 }
 
 /// What agrees between the access log's account of a connection's last request and a stream's last
@@ -399,6 +498,12 @@ fn is_client(traits: &Traits, end: &End) -> Option<bool> {
         true => Some(true),
         false => agree(traits.client, end.client.addr),
     }
+}
+
+/// Whether an entry names a client that the request's header names. Nginx takes that for its
+/// client as long as it has to do with the request.
+fn is_forwarded(traits: &Traits, end: &End) -> bool {
+    traits.client.is_some_and(|client| end.forwarded.contains(&client))
 }
 
 /// Ports that nginx may take for the client's, as it may their addresses.

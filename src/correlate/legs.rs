@@ -32,7 +32,7 @@ const UNAWARE: i64 = 100_000_000;
 const BUSY: i64 = 10 * SECOND;
 
 /// Addresses of the nginx host.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Addresses(Vec<IpNet>);
 
 impl Addresses {
@@ -50,11 +50,15 @@ impl Addresses {
         end.addr.is_some_and(|addr| self.0.iter().any(|net| net.contains(&addr)))
     }
 
-    /// The leg that a stream is of; `None` where nginx is at neither of its ends, or at both.
-    fn leg(&self, stream: &Stream) -> Option<Leg> {
-        let [client, server] =
-            [Side::Client, Side::Server].map(|side| self.contain(stream.end(side)));
-        match (client, server) {
+    /// Whether the user gave none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The leg of a stream between this client and server; `None` where nginx is at neither of
+    /// its ends, or at both.
+    pub fn leg(&self, [client, server]: [Endpoint; 2]) -> Option<Leg> {
+        match (self.contain(client), self.contain(server)) {
             (false, true) => Some(Leg::Client),
             (true, false) => Some(Leg::Upstream),
             _ => None,
@@ -155,7 +159,8 @@ impl Legs {
 
     /// Where a stream stands by its addresses alone.
     pub fn given(&self, stream: &Stream) -> Standing {
-        Standing { given: self.addresses.leg(stream), link: Link::default() }
+        let ends = [Side::Client, Side::Server].map(|side| stream.end(side));
+        Standing { given: self.addresses.leg(ends), link: Link::default() }
     }
 }
 
@@ -177,8 +182,8 @@ struct Asker {
     late: CaptureTime,
     /// When its answer was complete.
     answered: Option<CaptureTime>,
-    /// The client's addresses: that of its packets, and one that a proxy names.
-    clients: [Option<IpAddr>; 2],
+    /// The client's addresses: that of its packets, and those that proxies name.
+    clients: Box<[IpAddr]>,
     /// The upstream that an entry about it names.
     upstream: Option<(IpAddr, u16)>,
     /// What it asked, or when, is not certain: it is a rival, and nothing is claimed of it.
@@ -508,7 +513,8 @@ impl Pairing {
         if let Some((client, request)) = passed.logged {
             let mut keys = vec![Key::Logged(request)];
             keys.extend(passed.host.into_iter().flat_map(|host| doubtful(host, request)));
-            let is_client = |asker: &Asker| client.is_some() && asker.clients.contains(&client);
+            let is_client =
+                |asker: &Asker| client.is_some_and(|client| asker.clients.contains(&client));
             match self.fitting(&keys, passed, is_client) {
                 // The address may be one that nginx was told by a proxy.
                 Fitting::None => return self.fitting(&keys, passed, |_| true).one(),
@@ -583,9 +589,8 @@ impl Fitting {
     }
 }
 
-fn clients(stream: &Stream) -> [Option<IpAddr>; 2] {
-    let proxied = stream.proxied_client().map(|client| client.ip());
-    [stream.end(Side::Client).addr, proxied]
+fn clients(stream: &Stream) -> Box<[IpAddr]> {
+    stream.end(Side::Client).addr.into_iter().chain(stream.named_clients()).collect()
 }
 
 /// What askers of a request at a host that only may be the one have in common.

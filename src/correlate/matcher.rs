@@ -19,10 +19,12 @@ use crate::correlate::clock::Ballot;
 use crate::correlate::crowd;
 use crate::correlate::events::{stream_request, stream_requests, Events};
 use crate::correlate::evidence::{Criterion, Evidence};
-use crate::correlate::fit::{candidates, ends, fits, fits_end, End, Ends, Fit};
+use crate::correlate::fit::{candidates, ends, fits, fits_end, End, Ends, Fit, Known};
+use crate::correlate::legs::Addresses;
 use crate::correlate::order;
 use crate::correlate::pace::Pace;
 use crate::correlate::store::{is_access, Kept, Store, Traits};
+use crate::correlate::strangers::{drop_scarce, Strangers};
 use crate::limits;
 use crate::nginx::message::Leg;
 use crate::tcp::http::Progress;
@@ -55,12 +57,15 @@ pub struct Match {
     pub certain: bool,
     /// The entry is about a RST.
     pub(super) about_reset: bool,
+    /// What agrees is enough to claim it.
+    pub(super) telling: bool,
 }
 
 /// Matches entries with streams.
 #[derive(Debug)]
 pub struct Matcher {
     window: i64,
+    addresses: Addresses,
     events: Events,
     /// Everything, matched: the entries of each stream.
     settled: Settled,
@@ -96,6 +101,7 @@ impl Default for Matcher {
     fn default() -> Matcher {
         Matcher {
             window: WINDOW,
+            addresses: Addresses::default(),
             events: Events::default(),
             settled: Settled::default(),
             settled_at: CaptureTime(i64::MIN),
@@ -115,6 +121,12 @@ impl Matcher {
     /// How many nanoseconds entry and packet may lie apart beyond the log's resolution.
     pub fn window(&self) -> i64 {
         self.window
+    }
+
+    /// Sets the addresses of the nginx host.
+    pub fn set_addresses(&mut self, addresses: Addresses) {
+        self.addresses = addresses;
+        self.pace.forget();
     }
 
     /// Entries to come tell ports, before anything has ended.
@@ -211,6 +223,7 @@ impl Matcher {
         let has_accesses = store.accesses().format().is_some();
         let mut events = Events::new(has_accesses);
         let mut ballot = Ballot::new(store);
+        let mut strangers = Strangers::new(store);
         self.settled_at = CaptureTime(i64::MIN);
         for (number, stream) in streams.iter() {
             events.add(number, &stream, [false; 3]);
@@ -220,20 +233,29 @@ impl Matcher {
             }
             ballot.add(&stream);
             let last = ends(&stream).map(|(_, time)| time).max();
+            strangers.see(&stream, last);
             self.settled_at = self.settled_at.max(last.unwrap_or(self.settled_at));
         }
         events.sort();
         self.set_clock(ballot, streams, store);
-        let decided = |entries: Vec<u32>, waits: &Waits| {
-            let groups = self.groups(entries, &events, streams, store, waits, usize::MAX);
-            decide_all(groups.unwrap_or_default(), store)
+        let decided = |entries: Vec<u32>, context: Context<'_>| {
+            let groups = self.groups(entries, &events, streams, store, context, usize::MAX);
+            let mut groups = groups.unwrap_or_default();
+            if let Some(strangers) = context.known.strangers {
+                strangers.judge(&mut groups, streams, store, self.window);
+            }
+            let mut decided = decide_all(groups, store);
+            decided.retain(|(_, found)| found.telling);
+            decided
         };
         let Parts { clients, upstreams, unnumbered } = Parts::new(store);
-        let mut all = decided(clients, &Waits::default());
+        let (known, none) = (self.known(), Waits::default());
+        let with_strangers = Known { strangers: Some(&strangers), ..known };
+        let mut all = decided(clients, Context { waits: &none, known: with_strangers });
         // Whose request an upstream was asked for tells when it was asked.
         let waits = Waits::new(&upstreams, &all, streams, store);
-        all.extend(decided(upstreams, &waits));
-        all.extend(decided(unnumbered, &Waits::default()));
+        all.extend(decided(upstreams, Context { waits: &waits, known }));
+        all.extend(decided(unnumbered, Context { waits: &none, known }));
         self.settled = Settled::new(all);
         self.pace.worked_out(streams.count() + store.compared_count());
     }
@@ -258,7 +280,7 @@ impl Matcher {
                     return None;
                 }
                 let kept = store.kept(entry);
-                if kept.is_some_and(|kept| fits_end(&kept.traits, &end)) {
+                if kept.is_some_and(|kept| fits_end(&kept.traits, &end, self.known())) {
                     near.push(entry);
                 }
             }
@@ -271,15 +293,20 @@ impl Matcher {
         let mut out = Vec::new();
         for entries in [near, unnumbered] {
             let entries: Vec<u32> = entries;
-            let none = Waits::default();
+            let context = Context { waits: &Waits::default(), known: self.known() };
             let events = &self.events;
             let groups =
-                self.groups(entries, events, streams, store, &none, limits::NEIGHBOURS)?;
+                self.groups(entries, events, streams, store, context, limits::NEIGHBOURS)?;
             let decided = decide(&pairs(&groups), store).into_iter();
             out.extend(decided.filter(|(to, _)| *to == number).map(|(_, found)| found));
         }
         out.sort_by_key(rank);
         Some(out)
+    }
+
+    /// What is known of addresses while the capture is being read.
+    fn known(&self) -> Known<'_> {
+        Known { nginx: &self.addresses, strangers: None }
     }
 
     /// Groups entries by what the matcher sees of them, and finds the streams of each group;
@@ -290,13 +317,13 @@ impl Matcher {
         events: &Events,
         streams: &Streams,
         store: &Store,
-        waits: &Waits,
+        context: Context<'_>,
         most: usize,
     ) -> Option<Vec<Group>> {
         let mut by_traits: HashMap<Traits, Vec<u32>> = HashMap::new();
         for entry in entries {
             if let Some(kept) = store.kept(entry) {
-                let waited = waits.of(entry, &kept, store);
+                let waited = context.waits.of(entry, &kept, store);
                 let traits = Traits { waited, ..kept.traits };
                 by_traits.entry(traits).or_default().push(entry);
             }
@@ -304,7 +331,7 @@ impl Matcher {
         // In the order of the log, so that the streams that are looked at are near each other.
         let mut by_traits: Vec<(Traits, Vec<u32>)> = by_traits.into_iter().collect();
         by_traits.sort_by(|a, b| a.1.cmp(&b.1));
-        let mut ends = Ends::new(streams);
+        let mut ends = Ends::new(streams, context.known);
         let mut pairs = 0;
         let groups = by_traits.into_iter().map(|(traits, entries)| {
             // Candidates are counted first: to look at their streams takes far longer.
@@ -319,6 +346,13 @@ impl Matcher {
         });
         groups.collect()
     }
+}
+
+/// What is known beyond entries and streams.
+#[derive(Clone, Copy)]
+struct Context<'a> {
+    waits: &'a Waits,
+    known: Known<'a>,
 }
 
 /// Entries by what has to be known before them.
@@ -471,7 +505,8 @@ fn pairs(groups: &[Group]) -> Vec<Pair> {
 fn decide_all(groups: Vec<Group>, store: &Store) -> Vec<(u32, Match)> {
     let mut out = Vec::new();
     let mut crowds = Vec::new();
-    for part in parts(groups) {
+    for mut part in parts(groups) {
+        drop_scarce(&mut part, store);
         match pair_count(&part) {
             few if few <= FEW => out.extend(decide(&pairs(&part), store)),
             _ => crowds.extend(part),
@@ -598,7 +633,7 @@ fn by_stream(group: &[usize], pairs: &[Pair], all: bool) -> Vec<Vec<usize>> {
 
 impl Pair {
     pub(super) fn decided(&self, by: Decision, rivals: u32) -> Match {
-        let Fit { leg, mut evidence, weight, delta, about_reset, .. } = self.fit;
+        let Fit { leg, mut evidence, weight, delta, about_reset, stranger, .. } = self.fit;
         // Where the order has left but one, it was the order that told.
         let (by, rivals) = match by {
             Decision::Only if self.dropped > 0 => (Decision::Order, self.dropped),
@@ -607,8 +642,8 @@ impl Pair {
         evidence.add(Criterion::Order, by == Decision::Order);
         let weight = u32::from(weight);
         let score = match by {
-            Decision::Only => 90 + weight / 10,
-            Decision::Best | Decision::Order => 60 + weight * 29 / 100,
+            Decision::Only if !stranger => 90 + weight / 10,
+            Decision::Only | Decision::Best | Decision::Order => 60 + weight * 29 / 100,
             Decision::Open => weight.max(1) / (1 + rivals.max(1)),
         };
         Match {
@@ -620,6 +655,7 @@ impl Pair {
             rivals,
             certain: by != Decision::Open,
             about_reset,
+            telling: self.fit.is_telling(),
         }
     }
 }

@@ -18,6 +18,7 @@ mod pace;
 pub mod reasons;
 pub mod report;
 pub mod store;
+pub mod strangers;
 mod summary;
 pub mod survey;
 pub mod verdict;

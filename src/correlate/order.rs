@@ -313,6 +313,8 @@ mod tests {
             weight: 50,
             delta: 0,
             about_reset: true,
+            stranger: false,
+            withheld: false,
             moment: Some(time),
             time,
             asked: true,

@@ -178,8 +178,8 @@ impl Gathering {
     }
 
     fn note_peers(&mut self, stream: &Stream, [client, server]: [Endpoint; 2]) {
-        let peers = [client.addr.map(Peer::Client), Some(Peer::Upstream(server))];
-        for peer in peers.into_iter().flatten() {
+        let clients = client.addr.into_iter().chain(stream.named_clients());
+        for peer in clients.map(Peer::Client).chain([Peer::Upstream(server)]) {
             self.peers.insert(peer);
             if stream.closing().is_some() {
                 continue;

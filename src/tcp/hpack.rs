@@ -3,7 +3,7 @@
 //!
 //! A block refers to the fields of those before it, so one block that is lost or damaged makes
 //! every later one unreadable: nothing is told of any of those. A few fields matter here; of the
-//! others the table keeps only how much room they take. The decoders at hand panic on cut
+//! others the table keeps only how much room they take, unless they may name a client. The decoders at hand panic on cut
 //! input, or build the Huffman code anew for each string, or can't be copied; so only the code
 //! itself is from a crate.
 
@@ -14,6 +14,7 @@ use httlib_huffman::DecoderSpeed;
 use serde::{Deserialize, Serialize};
 
 use crate::limits;
+use crate::tcp::forwarded;
 
 /// The fields that matter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,7 +64,7 @@ pub struct Hpack {
 struct Field {
     name: Name,
     name_len: u32,
-    /// Kept of the fields that matter.
+    /// Kept of the fields that matter, and of others that may name a client.
     value: Box<[u8]>,
     value_len: u32,
 }
@@ -150,7 +151,8 @@ impl Hpack {
 
     fn keep(&mut self, name: Name, name_len: u32, value: &[u8]) {
         let value_len = value.len() as u32;
-        let value = if name == Name::Other { Box::default() } else { value.into() };
+        let matters = name != Name::Other || forwarded::ends_with_address(value);
+        let value = if matters { value.into() } else { Box::default() };
         let field = Field { name, name_len, value, value_len };
         self.size = self.size.saturating_add(field.size());
         self.fields.push_front(field);

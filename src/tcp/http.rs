@@ -11,11 +11,13 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::mem::MaybeUninit;
+use std::net::IpAddr;
 
 use memchr::memmem;
 use serde::{Deserialize, Serialize};
 
 use crate::limits;
+use crate::tcp::forwarded;
 use crate::tcp::gateway::{self, Asked};
 use crate::tcp::half::Piece;
 use crate::tcp::stream::Side;
@@ -47,6 +49,8 @@ pub struct Exchange {
     pub host: Option<u64>,
     /// [`id_hash`] of the X-Request-ID header, the request's or else the response's.
     pub id: Option<u64>,
+    /// Addresses that its header names, one of which may be the client's.
+    pub clients: Box<[IpAddr]>,
     /// How far the request has come.
     pub sent: Progress,
     /// How far the final response has come.
@@ -466,6 +470,7 @@ impl Http {
             exchange.request = request.text;
             exchange.host = request.host;
             exchange.id = request.id.or(exchange.id);
+            exchange.clients = request.clients;
             // Its response was taken for one to a request of the usual kind.
             exchange.may_be_whole &= exchange.kind != Kind::Other;
             let misread = exchange.asked_before.is_some() && exchange.kind != Kind::Other;
@@ -893,6 +898,7 @@ struct RequestHead {
     text: Option<Box<str>>,
     host: Option<u64>,
     id: Option<u64>,
+    clients: Box<[IpAddr]>,
     upgrade: bool,
     framing: Framing,
 }
@@ -930,6 +936,7 @@ fn parse_request(head: &[u8]) -> Option<RequestHead> {
         text: Some(kept(&format!("{method} {target}"))),
         host: header(request.headers, "host").map(host_hash),
         id: header(request.headers, "x-request-id").and_then(id_hash),
+        clients: clients(request.headers),
         upgrade: header(request.headers, "upgrade").is_some(),
         framing,
     })
@@ -958,6 +965,7 @@ fn asked_for(asked: Asked<'_>) -> Option<RequestHead> {
         text: asked.text().map(|text| kept(&text)),
         host: asked.host,
         id: asked.id,
+        clients: Box::default(),
         upgrade: false,
         framing: Framing::Length(asked.length()?),
     })
@@ -996,6 +1004,14 @@ pub fn cgi_status(head: &[u8]) -> Option<u16> {
 
 fn header<'a>(headers: &[httparse::Header<'a>], name: &str) -> Option<&'a [u8]> {
     headers.iter().find(|h| h.name.eq_ignore_ascii_case(name)).map(|h| h.value)
+}
+
+/// Addresses that headers name, one of which may be the client's.
+fn clients(headers: &[httparse::Header<'_>]) -> Box<[IpAddr]> {
+    let mut named = Vec::new();
+    let fields = headers.iter().filter(|field| !field.name.eq_ignore_ascii_case("host"));
+    fields.for_each(|field| forwarded::add(&mut named, field.value));
+    named.into()
 }
 
 /// `METHOD URI` of a head that is not complete, once its first line is.

@@ -6,10 +6,12 @@
 //! exchange and GOAWAY announces the end of the connection; neither is an end of it.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::limits;
+use crate::tcp::forwarded;
 use crate::tcp::half::Piece;
 use crate::tcp::hpack::{Hpack, Name};
 use crate::tcp::http::{self, Exchange, GivenUp, Progress};
@@ -156,6 +158,7 @@ struct Head {
     authority: Option<Box<[u8]>>,
     status: Option<u16>,
     length: Option<u64>,
+    clients: Vec<IpAddr>,
 }
 
 impl Head {
@@ -167,7 +170,8 @@ impl Head {
             Name::Host if self.authority.is_none() => self.authority = Some(value.into()),
             Name::Status => self.status = number(value).and_then(|n| n.try_into().ok()),
             Name::ContentLength => self.length = number(value),
-            Name::Host | Name::Other => {}
+            Name::Other => forwarded::add(&mut self.clients, value),
+            Name::Host => {}
         }
     }
 
@@ -400,6 +404,7 @@ impl Http2 {
             (Side::Client, Some(head)) if exchange.request.is_none() => {
                 exchange.request = head.request();
                 exchange.host = head.authority.as_deref().map(http::host_hash);
+                exchange.clients = head.clients.as_slice().into();
                 exchange.bodiless |= head.method.as_deref() == Some(b"HEAD");
             }
             (Side::Server, Some(head)) if exchange.status.is_none() => match head.status {

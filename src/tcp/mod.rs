@@ -3,6 +3,7 @@
 
 pub mod app;
 pub mod fastcgi;
+pub mod forwarded;
 pub mod gateway;
 pub mod half;
 pub mod hpack;

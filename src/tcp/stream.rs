@@ -5,7 +5,7 @@
 //! exchange had come at that moment, and what the capture lacks. `correlate::verdict` draws
 //! the conclusions.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -482,6 +482,13 @@ impl Stream {
     /// The client that a header of the PROXY protocol names.
     pub fn proxied_client(&self) -> Option<SocketAddr> {
         self.app.proxied_client()
+    }
+
+    /// Addresses that headers name, of the PROXY protocol and of requests, as the client's.
+    pub fn named_clients(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        let proxied = self.proxied_client().map(|client| client.ip());
+        let forwarded = self.exchanges().flat_map(|exchange| exchange.clients.iter().copied());
+        proxied.into_iter().chain(forwarded)
     }
 
     /// The HTTP/2 conversation, if the payload is recognized as one.
