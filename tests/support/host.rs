@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
-use super::lab::{is_root, open_up, readable_dir};
+pub use super::lab::{is_root, open_up, readable_dir};
 
 /// The user that the host runs as, where the tests run as root: nobody.
 const NOBODY: &str = "65534";
