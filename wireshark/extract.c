@@ -24,6 +24,7 @@
 
 static int hf_tcp_stream = -1;
 static int proto_tcp = -1;
+static int proto_tls = -1;
 
 /* Protocols that quote headers of other packets. A TCP header behind one is no segment. */
 static const char *const quoting_names[] = {"icmp", "icmpv6", "clnp", "sflow"};
@@ -34,6 +35,7 @@ rstdiag_extract_want(dissector_handle_t postdissector)
 {
     hf_tcp_stream = proto_registrar_get_id_byname("tcp.stream");
     proto_tcp = proto_get_id_by_filter_name("tcp");
+    proto_tls = proto_get_id_by_filter_name("tls");
     for (size_t index = 0; index < array_length(quoting); index++)
         quoting[index] = proto_get_id_by_filter_name(quoting_names[index]);
     if (hf_tcp_stream == -1)
@@ -61,11 +63,14 @@ rstdiag_extract_layers(packet_info *pinfo, proto_tree *tree, rstdiag_layers *lay
     if (layers->streams == NULL)
         return false;
     layers->segments = 0;
+    layers->has_tls = false;
     for (wmem_list_frame_t *layer = wmem_list_head(pinfo->layers); layer != NULL;
          layer = wmem_list_frame_next(layer)) {
         int proto = GPOINTER_TO_INT(wmem_list_frame_data(layer));
         if (proto == proto_tcp)
             layers->segments++;
+        else if (proto == proto_tls)
+            layers->has_tls = true;
         else if (is_quoting(proto))
             break;
     }

@@ -260,9 +260,10 @@ present_layer(rstdiag_session *session, tvbuff_t *tvb, packet_info *pinfo, proto
     for (unsigned field = 0; looked_at && field < RSTDIAG_FIELD_COUNT; field++)
         wanted[field] = proto_field_is_referenced(tree, rstdiag_hf[field]);
     if (first_reset) {
-        /* The severity counts in any case, the sentence only where somebody can read it. */
+        /* The severity counts in any case, the sentence only where somebody can read it: it
+         * takes the log to know, which is dear before all of the capture is. */
         wanted[RSTDIAG_FIELD_SEVERITY] = 1;
-        wanted[RSTDIAG_FIELD_SUMMARY] = looked_at || is_expert_text_read(tree);
+        wanted[RSTDIAG_FIELD_SUMMARY] |= is_expert_text_read(tree);
     }
 
     int32_t status = ask_values(session, pinfo->num, layer,
@@ -278,11 +279,12 @@ present_layer(rstdiag_session *session, tvbuff_t *tvb, packet_info *pinfo, proto
 }
 
 int32_t
-rstdiag_present(rstdiag_session *session, tvbuff_t *tvb, packet_info *pinfo, proto_tree *tree)
+rstdiag_present(rstdiag_session *session, tvbuff_t *tvb, packet_info *pinfo, proto_tree *tree,
+                uint32_t segments)
 {
     rstdiag_frame known;
-    int32_t status;
-    for (uint32_t layer = 0;; layer++) {
+    int32_t status = RSTDIAG_OK;
+    for (uint32_t layer = 0; layer < segments; layer++) {
         status = rstdiag_session_frame(session, pinfo->num, layer, &known);
         if (status == RSTDIAG_OK && have_tap_listener(rstdiag_tap))
             status = count_layer(session, pinfo, layer, known.stream);

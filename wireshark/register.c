@@ -74,7 +74,7 @@ collect(packet_info *pinfo, proto_tree *tree)
         rstdiag_segment segment;
         if (!rstdiag_extract(&layers, index, pinfo, &segment))
             continue;
-        if (index + 1 == layers.streams->len)
+        if (layers.has_tls && index + 1 == layers.streams->len)
             rstdiag_extract_decrypted(pinfo, &segment);
         /* Numbered as they are taken, so that they can be asked for until one is missing. */
         segment.layer = fed;
@@ -98,11 +98,12 @@ dissect_rstdiag(tvbuff_t *tvb, packet_info *pinfo, proto_tree *tree, void *data 
 {
     if (state.session == NULL)
         return 0;
-    bool has_tcp = true;
+    /* On a later visit, the session knows how many there are. */
+    uint32_t segments = UINT32_MAX;
     if (!state.quiet && !pinfo->fd->visited)
-        has_tcp = collect(pinfo, tree) > 0;
-    if (!state.quiet && has_tcp) {
-        int32_t status = rstdiag_present(state.session, tvb, pinfo, tree);
+        segments = collect(pinfo, tree);
+    if (!state.quiet && segments > 0) {
+        int32_t status = rstdiag_present(state.session, tvb, pinfo, tree, segments);
         if (status == RSTDIAG_OK && pinfo->num == state.first_frame)
             status = rstdiag_present_notices(state.session, pinfo, tree);
         if (status != RSTDIAG_OK)

@@ -78,6 +78,7 @@ typedef struct rstdiag_layers {
     const GPtrArray *streams; /* items of tcp.stream */
     unsigned segments;        /* how many of the frame's TCP headers are segments; the others
                                  are quoted, as in ICMP errors */
+    bool has_tls;
 } rstdiag_layers;
 
 /* Asks the host to keep the field that is read here for the post-dissector. */
@@ -99,11 +100,12 @@ void rstdiag_extract_decrypted(packet_info *pinfo, rstdiag_segment *segment);
 /* ---- present.c --------------------------------------------------------------------------- */
 
 /*
- * Shows what the session knows of a frame. The same call gives the same items, in any order
- * and however often. Returns RSTDIAG_OK or what failed.
+ * Shows what the session knows of a frame's first segments, of all where there are fewer. The
+ * same call gives the same items, in any order and however often. Returns RSTDIAG_OK or what
+ * failed.
  */
 int32_t rstdiag_present(rstdiag_session *session, tvbuff_t *tvb, packet_info *pinfo,
-                        proto_tree *tree);
+                        proto_tree *tree, uint32_t segments);
 
 /* Adds the session's notices to a frame. Returns RSTDIAG_OK or what failed. */
 int32_t rstdiag_present_notices(rstdiag_session *session, packet_info *pinfo, proto_tree *tree);
