@@ -172,14 +172,16 @@ impl Session {
             return Err(Error::Limit { what: "TCP streams", limit: limits::STREAMS.into() });
         }
         self.frames.add(segment)?;
-        let stream = self.streams.of(segment);
-        let before = stream.ends_seen();
-        stream.take(segment);
         self.begin = Some(self.begin.map_or(segment.time, |begin| begin.min(segment.time)));
         self.end = self.end.max(segment.time);
-        if stream.ends_seen() != before {
-            self.matcher.stream_ended(segment.stream, stream, before, self.end);
-        }
+        let Session { streams, matcher, end, .. } = self;
+        streams.change(segment, |stream| {
+            let before = stream.ends_seen();
+            stream.take(segment);
+            if stream.ends_seen() != before {
+                matcher.stream_ended(segment.stream, stream, before, *end);
+            }
+        });
         self.matcher.fed();
         self.survey.fed();
         self.legs.changed();
@@ -343,11 +345,11 @@ impl Session {
     /// What is known of a frame that was fed.
     pub fn frame(&self, frame: u32, layer: u32) -> Option<FrameInfo> {
         let stream = self.frames.stream(frame, layer)?;
-        let seen = self.streams.get(stream)?;
+        let marks = self.streams.marks(stream)?;
         Some(FrameInfo {
             stream,
-            closed: seen.closing().is_some(),
-            first_reset: seen.resets().is_some_and(|resets| resets.at.frame == frame),
+            closed: marks.closed,
+            first_reset: marks.first_reset.is_some_and(|first| first.get() == frame),
         })
     }
 

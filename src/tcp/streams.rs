@@ -7,6 +7,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::num::NonZeroU32;
 use std::ops::Deref;
 use std::rc::Rc;
 
@@ -38,11 +39,32 @@ pub struct Streams {
     at_hand: RefCell<AtHand>,
 }
 
-/// At most one of both; neither for a number that no segment bears.
+/// What a number stands for, in no more room than two pointers take.
 #[derive(Debug, Default)]
-struct Slot {
-    working: Option<Box<Working>>,
-    resting: Option<Record>,
+enum Slot {
+    /// No segment bears it.
+    #[default]
+    Free,
+    Working(Box<Working>),
+    Resting(Record, Marks),
+}
+
+/// What a host asks of the stream of every frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Marks {
+    /// A FIN or RST was seen.
+    pub closed: bool,
+    /// The frame of the first RST.
+    pub first_reset: Option<NonZeroU32>,
+}
+
+impl Marks {
+    fn of(stream: &Stream) -> Marks {
+        Marks {
+            closed: stream.closing().is_some(),
+            first_reset: stream.resets().and_then(|resets| NonZeroU32::new(resets.at.frame)),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -92,8 +114,12 @@ impl Streams {
         }
     }
 
-    /// The stream that a segment belongs to, made if there is none yet; to be changed.
-    pub fn of(&mut self, segment: &Segment<'_>) -> &mut Stream {
+    /// Changes the stream that a segment belongs to, made if there is none yet.
+    pub fn change<T>(
+        &mut self,
+        segment: &Segment<'_>,
+        change: impl FnOnce(&mut Stream) -> T,
+    ) -> T {
         self.put_to_rest();
         let Streams { slots, packed, rounds, taken, patience, at_hand } = self;
         *taken += 1;
@@ -105,34 +131,51 @@ impl Streams {
             }
             slots.resize_with(index + 1, Slot::default);
         }
-        let Slot { working, resting } = &mut slots[index];
-        let working = working.get_or_insert_with(|| {
-            rounds.push_back((*taken + *patience, segment.stream));
-            let stream = resting.take().and_then(|record| {
-                at_hand.get_mut().forget(segment.stream);
-                let stream = packed.read(record, unpack);
-                packed.remove(record);
-                stream.flatten()
-            });
-            let stream = stream.unwrap_or_else(|| Stream::new(segment));
-            Box::new(Working { stream, touched: 0 })
-        });
+        let slot = &mut slots[index];
+        let mut working = match std::mem::take(slot) {
+            Slot::Working(working) => working,
+            other => {
+                rounds.push_back((*taken + *patience, segment.stream));
+                let stream = match other {
+                    Slot::Resting(record, _) => {
+                        at_hand.get_mut().forget(segment.stream);
+                        let stream = packed.read(record, unpack);
+                        packed.remove(record);
+                        stream.flatten()
+                    }
+                    _ => None,
+                };
+                let stream = stream.unwrap_or_else(|| Stream::new(segment));
+                Box::new(Working { stream, touched: 0 })
+            }
+        };
         working.touched = *taken;
-        &mut working.stream
+        let out = change(&mut working.stream);
+        *slot = Slot::Working(working);
+        out
     }
 
     /// A stream.
     pub fn get(&self, number: u32) -> Option<StreamRef<'_>> {
-        let slot = self.slots.get(number as usize)?;
-        if let Some(working) = &slot.working {
-            return Some(StreamRef::Working(&working.stream));
-        }
-        let record = slot.resting?;
+        let record = match self.slots.get(number as usize)? {
+            Slot::Free => return None,
+            Slot::Working(working) => return Some(StreamRef::Working(&working.stream)),
+            Slot::Resting(record, _) => *record,
+        };
         let stream = self
             .at_hand
             .borrow_mut()
             .get(number, || self.packed.read(record, unpack).flatten())?;
         Some(StreamRef::Resting(stream))
+    }
+
+    /// What a host asks of a stream with each of its frames; nothing is unpacked for it.
+    pub fn marks(&self, number: u32) -> Option<Marks> {
+        match self.slots.get(number as usize)? {
+            Slot::Free => None,
+            Slot::Working(working) => Some(Marks::of(&working.stream)),
+            Slot::Resting(_, marks) => Some(*marks),
+        }
     }
 
     /// Every stream with its number, in order.
@@ -142,7 +185,7 @@ impl Streams {
 
     /// Numbers of the streams, in order.
     pub fn numbers(&self) -> impl Iterator<Item = u32> + '_ {
-        let used = |slot: &Slot| slot.working.is_some() || slot.resting.is_some();
+        let used = |slot: &Slot| !matches!(slot, Slot::Free);
         (0u32..).zip(&self.slots).filter_map(move |(number, slot)| used(slot).then_some(number))
     }
 
@@ -157,14 +200,14 @@ impl Streams {
         let Some(&(_, number)) = due else { return };
         self.rounds.pop_front();
         let Some(slot) = self.slots.get_mut(number as usize) else { return };
-        let Some(working) = &mut slot.working else { return };
+        let Slot::Working(working) = slot else { return };
         let waits = if working.stream.is_over() { 1 } else { OPEN };
         let rests = self.taken - working.touched >= waits * self.patience;
         let record = match rests.then(|| pack(&mut working.stream)).flatten() {
             Some(bytes) => self.packed.add(&bytes),
             None => return self.rounds.push_back((self.taken + self.patience, number)),
         };
-        *slot = Slot { working: None, resting: Some(record) };
+        *slot = Slot::Resting(record, Marks::of(&working.stream));
     }
 }
 
