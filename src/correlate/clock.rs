@@ -12,7 +12,7 @@
 //! the log is taken as without this.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 
@@ -274,6 +274,8 @@ type Key = u64;
 #[derive(Debug, Default)]
 pub struct Ballot {
     asks: bool,
+    /// What entries tell to have ended, and on which leg: other ends need no key.
+    told: HashSet<(Class, Leg)>,
     levels: [Level; LEVELS.len()],
     first: Option<CaptureTime>,
     last: Option<CaptureTime>,
@@ -298,7 +300,7 @@ struct Voter {
 }
 
 /// What ended, as an entry can tell: a RST, a FIN, or either.
-#[derive(Clone, Copy, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Class {
     Reset(Side),
     Fin(Side),
@@ -331,6 +333,7 @@ impl Ballot {
             let Some(second) = kept.time.0.checked_mul(SECOND) else { continue };
             let second = second.saturating_add(base);
             let request = traits.request_on(leg);
+            ballot.told.insert((class, leg));
             for (level, key) in ballot.levels.iter_mut().zip(keys(class, leg, request, address))
             {
                 let Some(key) = key else { continue };
@@ -365,7 +368,8 @@ impl Ballot {
             };
             for (leg, address, port) in addresses {
                 let address = address.map(|address| (address.to_canonical(), port));
-                for class in classes {
+                let told = |class: &Class| self.told.contains(&(*class, leg));
+                for class in classes.into_iter().filter(told) {
                     let keys = keys(class, leg, request, address);
                     for (level, key) in self.levels.iter_mut().zip(keys) {
                         let number = key.and_then(|key| level.keys.get(&key));
