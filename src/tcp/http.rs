@@ -933,7 +933,7 @@ fn parse_request(head: &[u8]) -> Option<RequestHead> {
     let framing = framing(request.headers)?;
     Some(RequestHead {
         kind: Kind::of(method),
-        text: Some(kept(&format!("{method} {target}"))),
+        text: Some(kept(&[method, " ", target].concat())),
         host: header(request.headers, "host").map(host_hash),
         id: header(request.headers, "x-request-id").and_then(id_hash),
         clients: clients(request.headers),

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use etherparse::{TcpHeaderSlice, TcpSlice};
+use etherparse::TcpSlice;
 use serde::{Deserialize, Serialize};
 
 use crate::time::CaptureTime;
@@ -78,7 +78,7 @@ pub struct Header {
 /// Source port, destination port, header, and payload of the bytes of a segment that starts
 /// with its TCP header, or `None` when they are no TCP header.
 pub fn slice(bytes: &[u8]) -> Option<(u16, u16, Header, &[u8])> {
-    let tcp = TcpHeaderSlice::from_slice(bytes).ok()?;
+    let tcp = TcpSlice::from_slice(bytes).ok()?;
     let header = Header {
         seq: tcp.sequence_number(),
         ack: tcp.acknowledgment_number(),
@@ -88,6 +88,5 @@ pub fn slice(bytes: &[u8]) -> Option<(u16, u16, Header, &[u8])> {
         fin: tcp.fin(),
         rst: tcp.rst(),
     };
-    let payload = TcpSlice::from_slice(bytes).ok()?.payload();
-    Some((tcp.source_port(), tcp.destination_port(), header, payload))
+    Some((tcp.source_port(), tcp.destination_port(), header, tcp.payload()))
 }
