@@ -93,31 +93,53 @@ fn user_time() -> f64 {
 /// Prints how the time of the core grows when the input doubles.
 fn growth() {
     let storm = |connections| Traffic { storm: true, ..Traffic::new(connections) };
-    grow("spread over time", Traffic::new, 4_000, 3);
-    grow("all in one second, one URI", storm, 4_000, 3);
+    grow("spread over time", Traffic::new, 4_000, 3, verdicts);
+    grow("all in one second, one URI", storm, 4_000, 3, verdicts);
     // A million streams, a million entries, each about one of them.
     let many =
         |connections| Traffic { exchanges: 1, reset_every: 1, ..Traffic::new(connections) };
-    grow("a reset each, up to a million", many, 500_000, 1);
+    grow("a reset each, up to a million", many, 500_000, 1, verdicts);
+    grow("the report of a reset each, up to 200,000", many, 100_000, 1, report);
 }
 
-fn grow(name: &str, traffic: impl Fn(u32) -> Traffic, connections: u32, rounds: usize) {
-    let time = |connections: u32| {
+/// Prints how much longer something takes with twice the connections.
+fn grow(
+    name: &str,
+    traffic: impl Fn(u32) -> Traffic,
+    connections: u32,
+    rounds: usize,
+    seconds: impl Fn(&Traffic) -> f64,
+) {
+    let best = |connections: u32| {
         let traffic = traffic(connections);
-        let took = (0..rounds).map(|_| {
-            let start = Instant::now();
-            let mut session = traffic.replay();
-            let numbers: Vec<u32> = session.streams().collect();
-            let entries =
-                |&n: &u32| Some(session.verdict_of(n, When::Final)?.entries().count());
-            let entries: usize = numbers.iter().filter_map(entries).sum();
-            assert!(traffic.storm || entries >= traffic.entries() as usize, "{entries} found");
-            start.elapsed().as_secs_f64()
-        });
-        took.fold(f64::MAX, f64::min)
+        (0..rounds).map(|_| seconds(&traffic)).fold(f64::MAX, f64::min)
     };
-    let (once, twice) = (time(connections), time(2 * connections));
-    println!("core, twice the connections, {name}: {:.2} times the time", twice / once);
+    let (once, twice) = (best(connections), best(2 * connections));
+    println!(
+        "core, twice the connections, {name}: {:.2} times the time ({twice:.1} s over {once:.1} s)",
+        twice / once
+    );
+}
+
+/// Seconds that it takes to follow the streams and to ask for every verdict.
+fn verdicts(traffic: &Traffic) -> f64 {
+    let start = Instant::now();
+    let mut session = traffic.replay();
+    let numbers: Vec<u32> = session.streams().collect();
+    let entries = |&n: &u32| Some(session.verdict_of(n, When::Final)?.entries().count());
+    let entries: usize = numbers.iter().filter_map(entries).sum();
+    assert!(traffic.storm || entries >= traffic.entries() as usize, "{entries} found");
+    start.elapsed().as_secs_f64()
+}
+
+/// Seconds that it takes to write the report, as the host does for `-z rstdiag,report`.
+fn report(traffic: &Traffic) -> f64 {
+    let mut session = traffic.replay();
+    let start = Instant::now();
+    let parts = session.report().parts;
+    let lines: usize = parts.iter().map(|part| session.report_lines(part).len()).sum();
+    assert!(lines > traffic.entries() as usize, "{lines} lines");
+    start.elapsed().as_secs_f64()
 }
 
 /// Prints how long it takes to read a large log, over what grep takes.
