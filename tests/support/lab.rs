@@ -21,6 +21,7 @@ pub fn recorded(name: &str, more: &[&str]) -> Option<PathBuf> {
 }
 
 /// Whether network namespaces can be made, which takes root. A CI run does not forgive it if not.
+#[allow(clippy::print_stderr)]
 pub fn may_record() -> bool {
     if !is_root() {
         assert!(std::env::var_os("CI").is_none(), "CI has to run the lab");
