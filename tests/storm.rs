@@ -296,8 +296,8 @@ fn judge_access(access_log: &Path, capture: &Path, truth: &Truth, hidden: bool) 
     // the right ones.
     let mut tallies: BTreeMap<&str, [u32; 3]> = BTreeMap::new();
     let status = |line: &str| {
-        let known = ["499", "400", "502"].into_iter();
-        known.filter(|status| line.contains(&format!("\" {status} "))).next().unwrap_or("200")
+        let mut known = ["499", "400", "502"].into_iter();
+        known.find(|status| line.contains(&format!("\" {status} "))).unwrap_or("200")
     };
     for (_, line) in &lines {
         tallies.entry(status(line)).or_default()[0] += 1;
