@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use crate::correlate::events::{stream_request, stream_requests};
 use crate::correlate::matcher::Matcher;
 use crate::correlate::pace::Pace;
-use crate::correlate::store::{Store, Traits};
+use crate::correlate::store::{is_access, Store, Traits};
 use crate::limits;
 use crate::nginx::message::Leg;
 use crate::tcp::http::Progress;
@@ -269,9 +269,10 @@ impl Pairing {
         store: &Store,
     ) -> Pairing {
         let entry = |number| {
-            let kept = matcher
-                .certain(number)
-                .filter_map(|found| Some((found.leg, store.kept(found.entry)?.traits)));
+            // That an access entry names an upstream tells little, as not every request's is kept.
+            let errors = matcher.certain(number).filter(|found| !is_access(found.entry));
+            let kept =
+                errors.filter_map(|found| Some((found.leg, store.kept(found.entry)?.traits)));
             kept.filter(|(_, traits)| traits.upstream.is_some()).last()
         };
         let (mut asked, mut asking) = (HashSet::new(), HashSet::new());

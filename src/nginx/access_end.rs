@@ -32,13 +32,10 @@ static ROWS: &[(Holds, AccessEnd)] = &[
     (|status, _| status == 499, row("client_gone", By::Peer, Shows::ResetOrFin)),
     // A head or body that broke off is a bad request, too, and gets no answer.
     (
-        |status, answered| status == 400 && answered == Some(false),
-        row("client_gone_asking", By::Peer, Shows::ResetOrFin),
-    ),
-    (
         |status, answered| status == 400 && answered == Some(true),
         row("bad_request", By::Nginx, Shows::Answer),
     ),
+    (|status, _| status == 400, row("client_gone_asking", By::Peer, Shows::ResetOrFin)),
     // A timer of nginx's; it closes without a word unless error_page has one.
     (
         |status, answered| status == 408 && answered == Some(true),
