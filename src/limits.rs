@@ -76,6 +76,11 @@ pub const LOG_FORMAT: usize = 8192;
 /// line is compared with.
 pub const LOG_FORMAT_PARTS: usize = 256;
 
+/// Places of an `access_log_format` behind which a line is read anew, because what stands before
+/// may end elsewhere. Each costs two more patterns and, on a line that needs it, two more
+/// readings; formats in use have a few, and what lies behind is left out.
+pub const LOG_FORMAT_TAILS: usize = 8;
+
 /// Lines that are not of the `access_log_format` and are shown as examples.
 pub const MISFITS: usize = 3;
 

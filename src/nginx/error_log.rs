@@ -230,6 +230,12 @@ pub fn starts_entry(line: &[u8]) -> bool {
     skip_header(line).is_some()
 }
 
+/// Whether the words that begin a context stand in a line. They hold no line feed, and so stand
+/// in one line of an entry that has more.
+pub(super) fn may_name_client(line: &[u8]) -> bool {
+    clients(line).next().is_some()
+}
+
 /// The line from its message on, if it has the shape of an entry's beginning. This is what
 /// every line of a log is asked, so it looks at shapes only and converts nothing.
 pub(super) fn skip_header(line: &[u8]) -> Option<&[u8]> {

@@ -14,9 +14,15 @@
 //!
 //! A format says nothing about where a value ends but by what stands around it. So each kind
 //! of value has a pattern, and a line is read twice where that may make a difference: once with
-//! the shortest values and once with the longest. A value that is the same both times is
-//! certain; another is not given. The values cannot cross each other, so what agrees in these
-//! two readings agrees in all. Both readings take time linear in the line.
+//! the shortest values and once with the longest, of which each counts more than all behind it.
+//! Of all readings, in the order of where their values end, these are the first and the last.
+//! As far as they agree from the beginning of the line on, so does every reading between them,
+//! and the values are certain.
+//!
+//! Behind the first value in which the two differ they may agree by accident, while one between
+//! them does not. So there a shorter format is read in the same two ways: what follows the next
+//! place at which a value may end elsewhere, with anything before it. What is certain in none
+//! of these is not given. Every reading takes time linear in the line.
 
 use regex::bytes::{CaptureLocations, Regex, RegexBuilder};
 
@@ -223,6 +229,13 @@ pub enum Part {
 }
 
 impl Part {
+    fn name(&self) -> Option<&str> {
+        match self {
+            Part::Literal(_) => None,
+            Part::Variable(name) => Some(name),
+        }
+    }
+
     fn kind(&self) -> Option<Kind> {
         match self {
             Part::Literal(_) => None,
@@ -253,11 +266,27 @@ enum Lines {
 /// How lines are read.
 #[derive(Clone, Debug)]
 struct Readings {
-    /// The groups of the patterns, in their order.
-    variables: Vec<Variable>,
+    /// What the groups of the whole format's patterns are about, in their order.
+    groups: Vec<Option<Variable>>,
+    /// Of the whole format, then of what follows each place at which a value may end elsewhere.
+    extremes: Vec<Extremes>,
+}
+
+/// The first and the last reading by the parts from one on.
+#[derive(Clone, Debug)]
+struct Extremes {
+    /// Groups of the whole format that stand before these parts.
+    before: usize,
     shortest: Regex,
     /// Absent where only one reading is possible.
     longest: Option<Regex>,
+}
+
+/// Which reading a pattern prefers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    Shortest,
+    Longest,
 }
 
 impl LogFormat {
@@ -300,23 +329,30 @@ impl LogFormat {
     /// another as well.
     pub(super) fn read<'a>(&self, line: &'a [u8], ambiguous: &mut bool) -> Option<Values<'a>> {
         let Lines::Written(readings) = &self.lines else { return None };
-        let Readings { variables, shortest, longest } = readings.as_ref();
-        let first = locations(shortest, line)?;
-        let second = match longest {
-            Some(longest) => Some(locations(longest, line)?),
-            None => None,
-        };
+        let Readings { groups, extremes } = readings.as_ref();
         let mut values = [None; Variable::COUNT];
-        for (group, variable) in (1..).zip(variables) {
-            let span = first.get(group);
-            if second.as_ref().is_some_and(|second| second.get(group) != span) {
-                *ambiguous = true;
+        // What is behind the last value that is certain, and how many groups have to be before
+        // the next parts: what begins with a doubtful value tells nothing about that one.
+        let (mut rest, mut next) = (line, 0);
+        for extremes in extremes {
+            if extremes.before < next {
                 continue;
             }
-            if let Some(value) = values.get_mut(*variable as usize) {
-                *value = span.and_then(|(from, to)| line.get(from..to));
+            let certain = extremes.certain(rest)?;
+            let mut behind = rest;
+            next = extremes.before + 1;
+            for (variable, (from, to)) in groups.iter().skip(extremes.before).zip(certain) {
+                if let Some(value) = variable.and_then(|it| values.get_mut(it as usize)) {
+                    *value = value.or(rest.get(from..to));
+                }
+                behind = rest.get(to..)?;
+                next += 1;
             }
+            rest = behind;
         }
+        let given =
+            |variable: &Variable| values.get(*variable as usize).is_some_and(Option::is_some);
+        *ambiguous |= !groups.iter().flatten().all(given);
         Some(values)
     }
 
@@ -327,8 +363,8 @@ impl LogFormat {
             return "its JSON object".to_owned();
         }
         let fits = |parts: &[Part]| {
-            let (pattern, _) = pattern_of(parts, self.escape);
-            compile(&format!("(?U){pattern}")).is_ok_and(|regex| regex.is_match(line))
+            let pattern = pattern_of(parts, self.escape, Order::Shortest, |_| false);
+            compile(&format!("\\A{pattern}")).is_ok_and(|regex| regex.is_match(line))
         };
         let lengths: Vec<usize> = (1..=self.parts.len()).collect();
         let fitting =
@@ -354,36 +390,80 @@ fn compile(pattern: &str) -> Result<Regex, regex::Error> {
 
 impl Readings {
     fn compile(parts: &[Part], escape: Escape) -> Result<Readings, Error> {
-        let (pattern, variables) = pattern_of(parts, escape);
-        let regex = |flags: &str| {
-            compile(&format!("{flags}{pattern}\\z"))
-                .map_err(|_| refused(0, "it has too many variables; leave some out"))
+        let tails = tails(parts, escape);
+        let is_certain = tails.is_empty();
+        // Readings may differ in a variable of no use as well.
+        let is_group = |name: &str| !is_certain || Variable::of(name.as_bytes()).is_some();
+        let names = |until: usize| {
+            parts.iter().take(until).filter_map(Part::name).filter(|name| is_group(name))
         };
-        let longest = match may_be_read_otherwise(parts, escape) {
-            true => Some(regex("")?),
-            false => None,
+        let groups: Vec<Option<Variable>> =
+            names(parts.len()).map(|name| Variable::of(name.as_bytes())).collect();
+        let extremes_from = |from: usize| {
+            let begin = if from == 0 { "\\A" } else { "\\A.*" };
+            let tail = parts.get(from..).unwrap_or_default();
+            let regex = |order: Order| {
+                let pattern = pattern_of(tail, escape, order, is_group);
+                compile(&format!("{}{begin}{pattern}\\z", order.flag()))
+                    .map_err(|_| refused(0, "it has too many variables; leave some out"))
+            };
+            let shortest = regex(Order::Shortest)?;
+            let longest = (!is_certain).then(|| regex(Order::Longest)).transpose()?;
+            Ok(Extremes { before: names(from).count(), shortest, longest })
         };
-        Ok(Readings { variables, shortest: regex("(?U)")?, longest })
+        let of_use = tails.into_iter().filter(|&from| names(from).count() < groups.len());
+        let starts = std::iter::once(0).chain(of_use.take(limits::LOG_FORMAT_TAILS));
+        let extremes = starts.map(extremes_from).collect::<Result<_, Error>>()?;
+        Ok(Readings { groups, extremes })
     }
 }
 
-/// The pattern of a line's beginning, and the variables that its groups are about.
-fn pattern_of(parts: &[Part], escape: Escape) -> (String, Vec<Variable>) {
-    let mut pattern = String::from("\\A");
-    let mut variables = Vec::new();
+impl Extremes {
+    /// Where the values stand in a line, up to the first that could stand elsewhere.
+    fn certain(&self, line: &[u8]) -> Option<impl Iterator<Item = (usize, usize)>> {
+        let shortest = locations(&self.shortest, line)?;
+        let longest = match &self.longest {
+            Some(longest) => Some(locations(longest, line)?),
+            None => None,
+        };
+        Some((1..shortest.len()).map_while(move |group| {
+            let span = shortest.get(group);
+            span.filter(|_| longest.as_ref().is_none_or(|longest| longest.get(group) == span))
+        }))
+    }
+}
+
+impl Order {
+    fn flag(self) -> &'static str {
+        match self {
+            Order::Shortest => "(?U)",
+            Order::Longest => "",
+        }
+    }
+}
+
+/// The pattern of what nginx writes for some parts. A value that is missing is one of its
+/// readings, and has its place in their order.
+fn pattern_of(
+    parts: &[Part],
+    escape: Escape,
+    order: Order,
+    is_group: impl Fn(&str) -> bool,
+) -> String {
+    let mut pattern = String::new();
     for part in parts {
         match (part, part.kind()) {
             (Part::Variable(name), Some(kind)) => {
-                let known = Variable::of(name.as_bytes());
-                let known = known.filter(|variable| !variables.contains(variable));
-                variables.extend(known);
-                pattern.push_str(if known.is_some() { "(" } else { "(?:" });
-                pattern.push_str(&kind.pattern(escape));
-                pattern.push_str(match (kind.is_fixed(), escape) {
-                    (true, _) => ")",
-                    (false, Escape::Default) => "|-|)",
-                    (false, _) => "|)",
-                });
+                let value = kind.pattern(escape);
+                let value = match (kind.is_fixed(), escape, order) {
+                    (true, _, _) => value,
+                    (false, Escape::Default, Order::Shortest) => format!("|-|{value}"),
+                    (false, Escape::Default, Order::Longest) => format!("{value}|-|"),
+                    (false, _, Order::Shortest) => format!("|{value}"),
+                    (false, _, Order::Longest) => format!("{value}|"),
+                };
+                let open = if is_group(name) { "(" } else { "(?:" };
+                pattern.extend([open, &value, ")"]);
             }
             (Part::Literal(text), _) => {
                 text.iter().for_each(|byte| pattern.push_str(&format!("\\x{byte:02x}")));
@@ -391,20 +471,22 @@ fn pattern_of(parts: &[Part], escape: Escape) -> (String, Vec<Variable>) {
             _ => {}
         }
     }
-    (pattern, variables)
+    pattern
 }
 
-/// Whether a value may hold the byte that follows it in the format, so that only the rest of a
-/// line tells where the value ends.
-fn may_be_read_otherwise(parts: &[Part], escape: Escape) -> bool {
-    parts.windows(2).any(|pair| match pair {
+/// The parts that begin behind a value which may hold their first byte, so that only the rest
+/// of a line tells where that value ends; by their numbers.
+fn tails(parts: &[Part], escape: Escape) -> Vec<usize> {
+    let in_doubt = |pair: &[Part]| match pair {
         [before, Part::Literal(text)] => {
             let next = text.first().copied().unwrap_or_default();
             before.kind().is_some_and(|kind| !kind.is_fixed() && kind.may_hold(next, escape))
         }
         [Part::Variable(_), Part::Variable(_)] => true,
         _ => false,
-    })
+    };
+    let pairs = (1..).zip(parts.windows(2));
+    pairs.filter(|(_, pair)| in_doubt(pair)).map(|(from, _)| from).collect()
 }
 
 // -- the text of a format ------------------------------------------------------------------
@@ -635,6 +717,7 @@ fn refuse_what_cannot_be_told(parts: &[(usize, Part)]) -> Result<(), Error> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -713,6 +796,48 @@ mod tests {
         let long = format!("$status{}", "x".repeat(limits::LOG_FORMAT));
         assert!(LogFormat::parse(&long).is_err());
         assert!(LogFormat::parse(&"$a ".repeat(2000)).is_err());
+    }
+
+    /// The named values of a line; `?` for one that is left out.
+    fn read(format: &str, line: &str, names: &[&str]) -> Vec<String> {
+        let mut ambiguous = false;
+        let format = LogFormat::parse(format).unwrap();
+        let values = format.read(line.as_bytes(), &mut ambiguous).unwrap();
+        let value = |name: &&str| match values[Variable::of(name.as_bytes()).unwrap() as usize]
+        {
+            Some(value) => value.escape_ascii().to_string(),
+            None => "?".to_owned(),
+        };
+        let shown: Vec<String> = names.iter().map(value).collect();
+        assert_eq!(ambiguous, shown.contains(&"?".to_owned()), "{line}");
+        shown
+    }
+
+    #[test]
+    fn what_is_behind_a_doubtful_value_may_agree_by_accident() {
+        // `1.111` between nothing and `.-`, nothing between `1` and `111..-`, or nothing between
+        // `11.11` and `.-`: the first reading and the last agree on what the other denies.
+        let format = "escape=none ${uri}1$request_time.$args";
+        let names = ["uri", "request_time", "args"];
+        assert_eq!(read(format, "11.111..-", &names), ["?", "?", "?"]);
+    }
+
+    #[test]
+    fn a_missing_value_is_shorter_than_any() {
+        // `"` and `a`, or nothing and `"a`.
+        let format = "escape=none $uri $pipe\"$args";
+        assert_eq!(read(format, "/x \"\"a", &["uri", "pipe", "args"]), ["/x", "?", "?"]);
+    }
+
+    #[test]
+    fn what_is_behind_a_doubtful_value_is_certain_where_no_reading_differs() {
+        let format = "$uri $args $status [$http_referer, $host] $foo $foo; $pid";
+        let names = ["uri", "args", "status", "http_referer", "host", "pid"];
+        let line = "a b c 200 [d, e, f] g h i; 7";
+        assert_eq!(read(format, line, &names), ["?", "?", "200", "d, e", "f", "7"]);
+        // A variable that is written twice has to be certain once.
+        let line = "a b c 200 c";
+        assert_eq!(read("$uri $args $status $args", line, &["uri", "args"]), ["?", "c"]);
     }
 
     #[test]

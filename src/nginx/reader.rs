@@ -287,7 +287,11 @@ impl ErrorLogReader {
         }
         self.open.push(b'\n');
         self.open.extend_from_slice(raw);
-        self.end_open_if_whole(sink);
+        // A client may send one line feed after another, and what they divide is taken apart
+        // only where it may have become whole.
+        if error_log::may_name_client(raw) {
+            self.end_open_if_whole(sink);
+        }
     }
 
     fn end_open_if_whole(&mut self, sink: &mut impl FnMut(LineRef<'_>)) {
