@@ -154,7 +154,8 @@ extern "C" {
     X(MATCH_SCORE, "rstdiag.match.score", UNSIGNED, "Score",                                   \
       "0 to 100; 90 and more means that no other stream fits the entry")                       \
     X(MATCH_EVIDENCE, "rstdiag.match.evidence", STRING, "Evidence",                            \
-      "The criteria that agree: time, reset, uri, client, port, phase, order, upstream, host") \
+      "The criteria that agree: time, reset, uri, client, port, phase, order, upstream, "      \
+      "host, status, bytes, request_id")                                                       \
     X(MATCH_DELTA, "rstdiag.match.delta", DURATION, "Entry minus packet",                      \
       "The entry's time minus that of the packet it is about")                                 \
     X(MATCH_RIVALS, "rstdiag.match.rivals", UNSIGNED, "Rivals",                                \

@@ -211,7 +211,9 @@ fn an_access_log_that_cannot_be_used_costs_one_message_and_nothing_else() {
             "line 1 is one of an error log: name that in error_log",
         ),
         (file("access_cut.gz", &packed), good, "what is used ends with line 1; if"),
-        (log.clone(), "combined", "the format has no $connection"),
+        (log.clone(), "combined", "line 1 does not match the log format at "),
+        (log.clone(), "$connection $status", "the format has no time"),
+        (log.clone(), "[$time_local] $request", "the format has neither $connection"),
     ] {
         let mut options = options(&dir().join("error.log"));
         options.push(format!("access_log:{}", path.display()));
