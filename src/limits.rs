@@ -129,6 +129,10 @@ pub const LOG_ENTRIES: usize = 2_000_000;
 /// well: what follows must not find the room taken.
 pub const QUIET_ENTRIES: usize = 1_000_000;
 
+/// Seconds before the capture's first packet from which on those are of interest: an hour, by which
+/// the clock of a server is hardly ever wrong. At most [`LOG_BEFORE`].
+pub const QUIET_BEFORE: i64 = 3600;
+
 /// Pairs of an entry's second and an end's that are counted to find the log's clock. Each is
 /// an addition; what lies behind is left out.
 pub const CLOCK_PAIRS: usize = 20_000_000;

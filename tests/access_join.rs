@@ -235,3 +235,20 @@ fn a_format_that_is_not_the_logs_is_told_of() {
         "{complaint}"
     );
 }
+
+/// What only packets could show to be about an end is kept of the time of the capture only.
+#[test]
+fn requests_that_went_well_long_before_the_capture_are_not_kept() {
+    let line = |seconds: i64, status: u16| {
+        let second = START / SECOND + seconds;
+        format!("1 192.0.2.1:1 [{second}.000] 0.001 {status} \"GET / HTTP/1.1\" -\n")
+    };
+    let log: String = [(-7200, 200), (-7200, 499), (-60, 200), (-3 * 86_400, 499)]
+        .map(|(seconds, status)| line(seconds, status))
+        .concat();
+    let mut session = Session::new();
+    session.begin_at(CaptureTime(START));
+    session.set_access_log_format(FORMAT).unwrap();
+    assert_eq!(read(&mut session, LogKind::Access, &log), None);
+    assert_eq!(session.log_entries(), 2);
+}

@@ -358,9 +358,9 @@ fn entries_of_a_storm_find_their_streams() {
     judge_legs(&mut as_it_is, &truth);
     #[cfg(feature = "wireshark")]
     judge_tshark(&dir, &mut as_it_is);
-    let mut with_access = session(&log, Some(&access_log), &capture, "UTC");
-    judge("with an access log", &mut with_access, &truth, with_access(&truth));
-    judge_legs(&mut with_access, &truth);
+    let mut beside = session(&log, Some(&access_log), &capture, "UTC");
+    judge("with an access log", &mut beside, &truth, with_access(&truth));
+    judge_legs(&mut beside, &truth);
     for hidden in [false, true] {
         judge_access(&access_log, &capture, &truth, hidden);
     }

@@ -537,13 +537,16 @@ impl Keeper for Wanted<'_> {
         let AccessLine { number, entry } = line;
         let connection = entry.connection().and_then(NonZeroU64::new);
         let Some(stamp) = entry.time() else { return };
-        let is_old = self.earliest.is_some_and(|earliest| stamp.instant < earliest);
+        let is_before =
+            |ahead| self.earliest.is_some_and(|earliest| stamp.instant < earliest + ahead);
         let is_wanted = connection.is_some_and(|number| self.accesses.is_wanted(number));
         let end = access_end::classify(&entry);
-        if is_old || !is_wanted && end.is_none() {
+        let is_quiet = !is_wanted && end.is_some_and(|end| end.shows == Shows::CutAnswer);
+        // An access entry's zone is known, so its time is only as wrong as its host's clock.
+        let nearer = (limits::LOG_BEFORE - limits::QUIET_BEFORE) * SECOND;
+        if is_before(if is_quiet { nearer } else { 0 }) || !is_wanted && end.is_none() {
             return;
         }
-        let is_quiet = !is_wanted && end.is_some_and(|end| end.shows == Shows::CutAnswer);
         let is_full = self.accesses.rows.len() >= self.room
             || is_quiet && self.accesses.quiet >= limits::QUIET_ENTRIES;
         if is_full {
