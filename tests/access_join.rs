@@ -240,8 +240,9 @@ fn a_format_that_is_not_the_logs_is_told_of() {
 #[test]
 fn requests_that_went_well_long_before_the_capture_are_not_kept() {
     let line = |seconds: i64, status: u16| {
+        let id = "0123456789abcdef".repeat(2);
         let second = START / SECOND + seconds;
-        format!("1 192.0.2.1:1 [{second}.000] 0.001 {status} \"GET / HTTP/1.1\" -\n")
+        format!("1 192.0.2.1:1 [{second}.000] 0.001 {status} \"GET / HTTP/1.1\" {id}\n")
     };
     let log: String = [(-7200, 200), (-7200, 499), (-60, 200), (-3 * 86_400, 499)]
         .map(|(seconds, status)| line(seconds, status))
