@@ -29,7 +29,7 @@ const UNAWARE: i64 = 100_000_000;
 
 /// The same for a busy nginx, which reads what a client asked seconds after it has gone: such a
 /// client is a rival of others.
-const BUSY: i64 = 10 * SECOND;
+pub(super) const BUSY: i64 = 10 * SECOND;
 
 /// Addresses of the nginx host.
 #[derive(Clone, Debug, Default)]

@@ -20,7 +20,7 @@ use crate::correlate::crowd;
 use crate::correlate::events::{stream_request, stream_requests, Events};
 use crate::correlate::evidence::{Criterion, Evidence};
 use crate::correlate::fit::{candidates, ends, fits, fits_end, End, Ends, Fit, Known};
-use crate::correlate::legs::Addresses;
+use crate::correlate::legs::{Addresses, BUSY};
 use crate::correlate::order;
 use crate::correlate::pace::Pace;
 use crate::correlate::store::{is_access, Kept, Store, Traits};
@@ -399,9 +399,6 @@ struct Wait {
     in_turn: bool,
 }
 
-/// Nanoseconds that nginx may take to learn that a client has gone for which it asks upstreams.
-const UNAWARE: i64 = 10 * SECOND;
-
 impl Waits {
     /// Of the connections that entries about upstreams name, as far as these decisions tell.
     fn new(
@@ -471,7 +468,7 @@ impl Wait {
         let ended = stream.fin(Side::Server).map(|fin| fin.time);
         let reset = stream.effective_resets().filter(|resets| resets.by == Side::Server);
         let ended = ended.or(reset.map(|resets| resets.at.time));
-        let closing = stream.closing().map(|closing| closing.at.time.plus(UNAWARE));
+        let closing = stream.closing().map(|closing| closing.at.time.plus(BUSY));
         let gone = || ended.or(closing);
         Wait {
             opened: stream.opened,
