@@ -72,7 +72,7 @@ fn in_order(group: &Group, fits: &[Fit], store: &Store) -> Option<Vec<(u32, Matc
 }
 
 /// Shows each entry on the streams near its own place in the crowd.
-fn leave_open(group: &Group, fits: &[Fit], out: &mut Vec<(u32, Match)>) {
+pub(super) fn leave_open(group: &Group, fits: &[Fit], out: &mut Vec<(u32, Match)>) {
     let rivals = group.fits.len().saturating_sub(1) as u32;
     let count = group.entries.len();
     for (index, &entry) in group.entries.iter().enumerate() {

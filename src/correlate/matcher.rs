@@ -59,6 +59,16 @@ pub struct Match {
     pub(super) about_reset: bool,
     /// What agrees is enough to claim it.
     pub(super) telling: bool,
+    /// How much what agrees weighs, 0 to 100.
+    pub(super) weight: u8,
+}
+
+impl Match {
+    /// Takes back that the entry is about this stream: it may be.
+    fn leave_open(&mut self) {
+        self.certain = false;
+        self.score = score(Decision::Open, self.weight, self.rivals, false);
+    }
 }
 
 /// Matches entries with streams.
@@ -254,7 +264,15 @@ impl Matcher {
         let mut all = decided(clients, Context { waits: &none, known: with_strangers });
         // Whose request an upstream was asked for tells when it was asked.
         let waits = Waits::new(&upstreams, &all, streams, store);
-        all.extend(decided(upstreams, Context { waits: &waits, known }));
+        let told = decided(upstreams.clone(), Context { waits: &waits, known });
+        let found: HashSet<u32> = told.iter().map(|(_, found)| found.entry).collect();
+        let lone = upstreams.into_iter().filter(|entry| !found.contains(entry)).collect();
+        let groups = |entries| {
+            let context = Context { waits: &none, known };
+            self.groups(entries, &events, streams, store, context, usize::MAX)
+        };
+        let doubted = doubt(lone, &mut all, groups, store);
+        all.extend(told.into_iter().chain(doubted));
         all.extend(decided(unnumbered, Context { waits: &none, known }));
         self.settled = Settled::new(all);
         self.pace.worked_out(streams.count() + store.compared_count());
@@ -480,6 +498,39 @@ impl Wait {
     }
 }
 
+/// Doubts what was told of clients while other streams fitted as well, where an entry about an
+/// upstream fits none that was asked while such a client waited, and fits others: then the client
+/// was another one, or the upstream was not captured. Both are left open.
+fn doubt(
+    lone: Vec<u32>,
+    clients: &mut [(u32, Match)],
+    groups: impl FnOnce(Vec<u32>) -> Option<Vec<Group>>,
+    store: &Store,
+) -> Vec<(u32, Match)> {
+    let number = |entry| store.kept(entry).and_then(|kept| kept.connection);
+    let mut rivalled: HashMap<u64, Vec<&mut Match>> = HashMap::new();
+    let by_rivals = |found: &Match| found.certain && found.rivals > 0;
+    for (_, found) in clients.iter_mut().filter(|(_, found)| by_rivals(found)) {
+        if let Some(number) = number(found.entry) {
+            rivalled.entry(number).or_default().push(found);
+        }
+    }
+    let is_rivalled = |entry: &u32| number(*entry).is_some_and(|n| rivalled.contains_key(&n));
+    let lone: Vec<u32> = lone.into_iter().filter(is_rivalled).collect();
+    let mut out = Vec::new();
+    for group in groups(lone).unwrap_or_default() {
+        if group.fits.is_empty() {
+            continue;
+        }
+        for number in group.entries.iter().filter_map(|&entry| number(entry)) {
+            let claims = rivalled.get_mut(&number).into_iter().flatten();
+            claims.for_each(|found| found.leave_open());
+        }
+        crowd::leave_open(&group, &group.fits, &mut out);
+    }
+    out
+}
+
 /// Pairs of entries and streams that groups stand for.
 fn pair_count(groups: &[Group]) -> usize {
     groups.iter().map(|group| group.entries.len() * group.fits.len()).sum()
@@ -637,24 +688,29 @@ impl Pair {
             by => (by, rivals + self.dropped),
         };
         evidence.add(Criterion::Order, by == Decision::Order);
-        let weight = u32::from(weight);
-        let score = match by {
-            Decision::Only if !stranger => 90 + weight / 10,
-            Decision::Only | Decision::Best | Decision::Order => 60 + weight * 29 / 100,
-            Decision::Open => weight.max(1) / (1 + rivals.max(1)),
-        };
         Match {
             entry: self.entry,
             leg,
-            score: score.min(100) as u8,
+            score: score(by, weight, rivals, stranger),
             evidence,
             delta,
             rivals,
             certain: by != Decision::Open,
             about_reset,
             telling: self.fit.is_telling(),
+            weight,
         }
     }
+}
+
+fn score(by: Decision, weight: u8, rivals: u32, stranger: bool) -> u8 {
+    let weight = u32::from(weight);
+    let score = match by {
+        Decision::Only if !stranger => 90 + weight / 10,
+        Decision::Only | Decision::Best | Decision::Order => 60 + weight * 29 / 100,
+        Decision::Open => weight.max(1) / (1 + rivals.max(1)),
+    };
+    score.min(100) as u8
 }
 
 /// Matches of many streams, in no more room than they need.
