@@ -31,6 +31,17 @@ fn legs(talks: &[Spoken<'_>]) -> Vec<(Option<Leg>, Option<u32>)> {
 }
 
 fn legs_in(mut session: Session, talks: &[Spoken<'_>]) -> Vec<(Option<Leg>, Option<u32>)> {
+    let streams = play(&mut session, talks);
+    let told = streams.into_iter().map(|stream| {
+        let verdict = session.verdict_of(stream, When::Final).unwrap();
+        let (leg, frame) = (verdict.leg(), verdict.other_leg());
+        (leg, frame.map(|frame| session.frame(frame, 0).unwrap().stream))
+    });
+    told.collect()
+}
+
+/// Feeds a session what was spoken; the streams of the talks.
+fn play(session: &mut Session, talks: &[Spoken<'_>]) -> Vec<u32> {
     assert!(talks.is_sorted_by_key(|talk| talk.2), "streams are numbered by their first frame");
     let mut capture = Capture::default();
     for (client, server, after, script) in talks {
@@ -38,15 +49,10 @@ fn legs_in(mut session: Session, talks: &[Spoken<'_>]) -> Vec<(Option<Leg>, Opti
         talk.start += after * 1_000_000;
         capture.play(&talk, script);
     }
-    support::feed(&mut session, &capture.frames(), |_, _| ());
+    support::feed(session, &capture.frames(), |_, _| ());
     let streams: Vec<u32> = session.streams().collect();
     assert_eq!(streams.len(), talks.len());
-    let told = streams.into_iter().map(|stream| {
-        let verdict = session.verdict_of(stream, When::Final).unwrap();
-        let (leg, frame) = (verdict.leg(), verdict.other_leg());
-        (leg, frame.map(|frame| session.frame(frame, 0).unwrap().stream))
-    });
-    told.collect()
+    streams
 }
 
 /// A session with this error log.
@@ -330,4 +336,63 @@ fn addresses_that_are_none_are_refused_in_words() {
     for part in ["nginx_addresses", "10.0.0.2, nginx", "192.168.0.0/24"] {
         assert!(error.contains(part), "{error}");
     }
+}
+
+#[test]
+fn a_client_that_its_upstream_contradicts_is_doubted() {
+    // Two clients ask the same and reset; the entry was written just after the second one's.
+    let client = "open
+        c GET:/a
+        s .
+        c R. +0.5";
+    let reset = "open
+        c GET:/a
+        s .
+        s R. +0.2";
+    let of_client = "2024/01/01 00:00:03 [info] 7#7: *1 epoll_wait() reported that client \
+                     prematurely closed connection, so upstream connection is closed too (104: \
+                     Connection reset by peer) while reading response header from upstream, \
+                     client: 10.0.0.1, server: x, request: \"GET /a HTTP/1.1\", upstream: \
+                     \"http://10.0.0.3:8080/a\", host: \"h\"";
+    let of_upstream =
+        "2024/01/01 00:00:01 [error] 7#7: *1 recv() failed (104: Connection reset \
+                       by peer) while reading response header from upstream, client: 10.0.0.1, \
+                       server: x, request: \"GET /a HTTP/1.1\", upstream: \
+                       \"http://10.0.0.3:8080/a\", host: \"h\"";
+    // Of each stream: the entry's line, and whether it is said to be about the stream.
+    let said = |asked: i64| {
+        let seen = of_upstream.replace("00:00:01", &format!("00:00:0{}", asked / 1000));
+        let mut session = Session::new();
+        session.set_time_zone("UTC").unwrap();
+        session.begin_error_log("error.log");
+        session.log_bytes(format!("{seen}\n{of_client}\n").as_bytes());
+        session.end_log().unwrap();
+        let mut talks = [
+            ("10.0.0.1:40000", "10.0.0.2:80", 1000, client),
+            ("10.0.0.1:40001", "10.0.0.2:80", 3000, client),
+            ("10.0.0.2:50000", "10.0.0.3:8080", asked, reset),
+        ];
+        talks.sort_by_key(|talk| talk.2);
+        play(&mut session, &talks);
+        let of_stream = |(stream, talk): (u32, &Spoken<'_>)| {
+            let verdict = session.verdict_of(stream, When::Final).unwrap();
+            let entries = verdict.entries();
+            let said = entries.map(|(entry, found)| (entry.line, found.certain));
+            (talk.0.to_owned(), said.collect::<Vec<_>>())
+        };
+        let mut all: Vec<_> = (0..).zip(&talks).map(of_stream).collect();
+        all.sort();
+        all
+    };
+    // It was asked while the second one waited, and while the first one did.
+    let want = |certain| {
+        let of = |end: &str, entries| (end.to_owned(), entries);
+        [
+            of("10.0.0.1:40000", vec![]),
+            of("10.0.0.1:40001", vec![(2, certain)]),
+            of("10.0.0.2:50000", vec![(1, certain)]),
+        ]
+    };
+    assert_eq!(said(3100), want(true));
+    assert_eq!(said(1100), want(false));
 }
