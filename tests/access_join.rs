@@ -194,6 +194,39 @@ fn an_access_entry_has_its_own_time_and_parts() {
     assert_eq!(parts.kind(), "access");
 }
 
+/// Two streams that are alike, and an access log without numbers of connections: an error entry
+/// has the port of the one entry that is about its request.
+#[test]
+fn an_access_entry_of_the_same_request_brings_the_port() {
+    const UNNUMBERED: &str =
+        "$remote_addr:$remote_port [$msec] $request_time $status \"$request\"";
+    let one = access_log(1, UNNUMBERED).lines().next().unwrap().to_owned() + "\n";
+    let join = |errors: &str, accesses: &str| {
+        let mut session = session(errors, "UTC");
+        session.set_access_log_format(UNNUMBERED).unwrap();
+        assert_eq!(read(&mut session, LogKind::Access, accesses), None);
+        let told = told(&mut session, 2);
+        (told.errors, told.ports, told.accesses, told.wrong)
+    };
+    let error = error_log(1, 0);
+    assert_eq!(join(&error, &one), (1, 1, 1, 0));
+    let second = START / SECOND;
+    let at = |from: i64| one.replace(&format!("[{second}."), &format!("[{}.", second + from));
+    let other = one.replace(".001]", ".900]").replace(":20000 ", ":20001 ");
+    for (errors, accesses, what) in [
+        (error.clone(), at(7), "later"),
+        (error.clone(), at(-7), "earlier"),
+        (error.clone(), one.replace("198.51.100.7", "198.51.100.8"), "another client's"),
+        (error.clone(), one.replace("/a", "/b"), "another request's"),
+        (error.clone(), one.replace(" 499 ", " 200 "), "one that was answered"),
+        (error.clone(), one.clone() + &other, "one of two"),
+        (error_log(2, 0), one.clone(), "that of one of two"),
+    ] {
+        let (_, ports, _, wrong) = join(&errors, &accesses);
+        assert_eq!((ports, wrong), (0, 0), "{what}");
+    }
+}
+
 /// Numbers begin anew with nginx, and may be another host's: what cannot be true is not used.
 #[test]
 fn what_contradicts_the_error_log_brings_nothing() {

@@ -13,6 +13,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use chrono::{NaiveDateTime, TimeDelta};
+use rstdiag::nginx::message::Leg;
 use rstdiag::session::{LogKind, Session, When};
 use serde::Deserialize;
 
@@ -127,18 +128,37 @@ fn record(dir: &Path, connections: u32) {
 const ACCESS_LOG: &str = "$connection $remote_addr [$time_local] $msec \"$request\" $status \
                           $body_bytes_sent $request_time \"$upstream_addr\"";
 
-fn session(log: &Path, access_log: Option<&Path>, capture: &Path, zone: &str) -> Session {
+/// An access log and its `log_format`.
+type AccessLog<'a> = (&'a Path, &'a str);
+
+fn session(
+    log: Option<&Path>,
+    access_log: Option<AccessLog<'_>>,
+    capture: &Path,
+    zone: &str,
+) -> Session {
     let mut session = Session::new();
     session.set_time_zone(zone).unwrap();
-    support::read_log(&mut session, log);
-    if let Some(path) = access_log {
-        session.set_access_log_format(ACCESS_LOG).unwrap();
+    if let Some(log) = log {
+        support::read_log(&mut session, log);
+    }
+    if let Some((path, format)) = access_log {
+        session.set_access_log_format(format).unwrap();
         session.begin_log(LogKind::Access, &path.display().to_string());
         session.log_bytes(&std::fs::read(path).unwrap());
         session.end_log().unwrap();
     }
     support::replay(&mut session, capture);
     session
+}
+
+/// The same access log without the numbers of connections.
+fn without_numbers(log: &Path) -> PathBuf {
+    let text = std::fs::read_to_string(log).unwrap();
+    let lines = text.lines().map(|line| line.split_once(' ').unwrap().1);
+    let path = log.with_file_name("unnumbered-access.log");
+    std::fs::write(&path, lines.map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+    path
 }
 
 /// The same log, as a host in UTC+8 would have written it.
@@ -288,22 +308,13 @@ fn judge(name: &str, session: &mut Session, truth: &Truth, wanted: Wanted) {
     assert!(hidden.is_empty(), "{name}: entries that are not decided show rivals: {hidden:?}");
 }
 
-/// Prints how many entries of an access log alone find their streams, by status, and complains if
-/// that is not good enough. Numbers of connections, by which the truth is known, are hidden or not.
-fn judge_access(access_log: &Path, capture: &Path, truth: &Truth, hidden: bool) {
-    let log = std::fs::read_to_string(access_log).unwrap();
+/// Prints how many entries of an access log find their streams, by status, and complains if that
+/// is not good enough. `log` is the access log with the numbers of connections, by which the truth
+/// is known; the session need not have been given them.
+fn judge_access(name: &str, session: &mut Session, log: &Path, truth: &Truth) {
+    let log = std::fs::read_to_string(log).unwrap();
     let number = |line: &str| line.split_once(' ').unwrap().0.parse::<u64>().unwrap();
     let lines: Vec<(u64, &str)> = log.lines().map(|line| (number(line), line)).collect();
-    let mut session = Session::new();
-    let (_, rest) = ACCESS_LOG.split_once(' ').unwrap();
-    session.set_access_log_format(if hidden { rest } else { ACCESS_LOG }).unwrap();
-    session.begin_log(LogKind::Access, "access.log");
-    for (_, line) in &lines {
-        let line = if hidden { line.split_once(' ').unwrap().1 } else { line };
-        session.log_bytes(format!("{line}\n").as_bytes());
-    }
-    session.end_log().unwrap();
-    support::replay(&mut session, capture);
     // Status: entries that tell of an end, those that are said to be about a stream, and of these
     // the right ones.
     let mut tallies: BTreeMap<&str, [u32; 3]> = BTreeMap::new();
@@ -316,7 +327,11 @@ fn judge_access(access_log: &Path, capture: &Path, truth: &Truth, hidden: bool) 
     }
     for stream in 0..truth.streams.len() as u32 {
         let verdict = session.verdict_of(stream, When::Final).expect("a stream");
-        for (entry, found) in verdict.access_entries().iter().filter(|(_, m)| m.certain) {
+        // The upstream's stream shows the entry of its request, too.
+        let of_client = |found: &rstdiag::correlate::matcher::Match| {
+            found.certain && found.leg == Leg::Client
+        };
+        for (entry, found) in verdict.access_entries().iter().filter(|(_, m)| of_client(m)) {
             let (number, line) = lines[entry.line as usize - 1];
             let tally = tallies.get_mut(status(line)).unwrap();
             tally[1] += 1;
@@ -324,7 +339,7 @@ fn judge_access(access_log: &Path, capture: &Path, truth: &Truth, hidden: bool) 
             assert!(found.score >= CERTAIN, "{line}");
         }
     }
-    println!("access log alone, numbers hidden: {hidden}\nstatus  entries  claimed    right");
+    println!("{name}: entries of the access log\nstatus  entries  claimed    right");
     for (status, [entries, claimed, right]) in &tallies {
         println!("{status:6} {entries:8} {claimed:8} {right:8}");
     }
@@ -356,24 +371,41 @@ fn entries_of_a_storm_find_their_streams() {
     assert!(truth.resets_per_second >= 500.0, "{} resets a second", truth.resets_per_second);
     let (log, capture) = (dir.join("error.log"), dir.join("storm.pcap"));
     let access_log = dir.join("access.log");
-    let mut as_it_is = session(&log, None, &capture, "UTC");
+    let plain_log = without_numbers(&access_log);
+    let numbered = Some((&*access_log, ACCESS_LOG));
+    let plain = Some((&*plain_log, ACCESS_LOG.split_once(' ').unwrap().1));
+    let mut as_it_is = session(Some(&log), None, &capture, "UTC");
     judge("as it is", &mut as_it_is, &truth, ALONE);
     judge_legs(&mut as_it_is, &truth);
     #[cfg(feature = "wireshark")]
     judge_tshark(&dir, &mut as_it_is);
-    let mut beside = session(&log, Some(&access_log), &capture, "UTC");
-    judge("with an access log", &mut beside, &truth, with_access(&truth));
-    judge_legs(&mut beside, &truth);
-    for hidden in [false, true] {
-        judge_access(&access_log, &capture, &truth, hidden);
+    for (name, access, wanted) in [
+        ("with an access log", numbered, with_access(&truth)),
+        ("with an access log without numbers", plain, Wanted { all_shown: false, ..ALONE }),
+    ] {
+        let mut beside = session(Some(&log), access, &capture, "UTC");
+        judge(name, &mut beside, &truth, wanted);
+        judge_legs(&mut beside, &truth);
+        judge_access(name, &mut beside, &access_log, &truth);
+    }
+    for (name, access) in
+        [("an access log alone", numbered), ("one without numbers alone", plain)]
+    {
+        let mut alone = session(None, access, &capture, "auto");
+        judge_access(name, &mut alone, &access_log, &truth);
     }
     let (log, capture) = (in_another_zone(&log), with_another_clock(&capture));
     let access_log = access_in_another_zone(&access_log);
-    for (name, access_log, wanted) in [
+    for (name, access, wanted) in [
         ("8 h and 1.7 s off", None, ALONE),
-        ("8 h and 1.7 s off, with an access log", Some(&*access_log), with_access(&truth)),
+        (
+            "8 h and 1.7 s off, with an access log",
+            Some((&*access_log, ACCESS_LOG)),
+            with_access(&truth),
+        ),
     ] {
-        judge(name, &mut session(&log, access_log, &capture, "auto"), &truth, wanted);
+        let mut off = session(Some(&log), access, &capture, "auto");
+        judge(name, &mut off, &truth, wanted);
     }
     // It is left for whoever looks into a failure, or named it.
     if std::env::var_os("RSTDIAG_STORM").is_none() {

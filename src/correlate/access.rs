@@ -8,6 +8,10 @@
 //! anew, so one number is taken for one connection only where all its entries within
 //! [`limits::CONNECTION_TIME`] name one client and port.
 //!
+//! An access log without those numbers brings the same to an error entry where it has one entry
+//! only of that client's request at that time that agrees with it, and the error log speaks of no
+//! other connection that would do.
+//!
 //! An entry of a connection of which the error log says nothing stands for itself. Of a known
 //! connection, only the last entry is compared with streams: what a stream keeps is its last
 //! exchange.
@@ -17,6 +21,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU64;
 
 use crate::archive::{Archive, Record};
+use crate::correlate::agreement::{phases_of_access, Phases};
 use crate::correlate::store::request_hash;
 use crate::limits;
 use crate::nginx::access_end::{self, AccessEnd};
@@ -24,8 +29,9 @@ use crate::nginx::access_log::AccessEntry;
 use crate::nginx::access_reader::{AccessLine, Keeper};
 use crate::nginx::error_log::Peer;
 use crate::nginx::log_format::{LogFormat, Variable};
-use crate::nginx::message::Shows;
+use crate::nginx::message::{Leg, Shows};
 use crate::tcp::http::{host_hash, id_hash};
+use crate::tcp::phase::Phase;
 use crate::time::{CaptureTime, LogTime, SECOND};
 
 /// Zones are whole quarters of an hour from UTC.
@@ -51,9 +57,13 @@ pub struct Accesses {
     setting_numbers: HashMap<Setting, u32>,
     /// Those with a connection, by that, and then by time.
     by_connection: Vec<u32>,
+    /// Those without, by request, by client, and then by time.
+    by_request: Vec<u32>,
     texts: Archive,
     /// Numbers of the connections that error entries are about, in order.
     wanted: Vec<NonZeroU64>,
+    /// Requests, with their clients, that error entries are about, in order.
+    wanted_requests: Vec<Asked>,
     /// How many error entries are in it.
     noted: usize,
     /// Seconds by which the error log's clock is ahead of UTC, where entries do not tell.
@@ -115,13 +125,34 @@ struct Setting {
 #[derive(Clone, Copy, Debug)]
 pub struct Key {
     /// Serial number of the connection.
-    pub connection: NonZeroU64,
+    pub connection: Option<NonZeroU64>,
     /// When the entry was written.
     pub time: LogTime,
     /// Address of the client.
     pub client: Option<IpAddr>,
     /// [`request_hash`] of the request line.
     pub request: Option<u64>,
+    /// Which connection ended.
+    pub leg: Leg,
+    /// How far that can have come.
+    pub phases: Phases,
+}
+
+/// A request, and the client that sent it.
+type Asked = (NonZeroU64, Ipv6Addr);
+
+impl Key {
+    fn asked(&self) -> Option<Asked> {
+        Some((self.request.and_then(NonZeroU64::new)?, mapped(self.client?)))
+    }
+}
+
+/// An address of either family as one of IPv6.
+fn mapped(address: IpAddr) -> Ipv6Addr {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
+    }
 }
 
 /// What access entries tell of an error entry's connection.
@@ -131,8 +162,15 @@ pub struct Joined {
     of_request: u32,
     /// The last entry of the connection, from 1; 0 if there is none.
     last: u32,
-    /// Entries of the connection.
+    /// Entries of the connection; 0 if their connections are not known.
     count: u32,
+}
+
+impl Joined {
+    /// Whether there are any entries of the connection.
+    pub fn is_some(self) -> bool {
+        self.last > 0
+    }
 }
 
 /// What the access log says of the last request of a connection.
@@ -215,21 +253,28 @@ impl Accesses {
         self.dropped
     }
 
-    /// Notes the connections of all error entries, which come in the order of reading.
-    pub fn want(&mut self, connections: impl ExactSizeIterator<Item = Option<NonZeroU64>>) {
-        let count = connections.len();
+    /// Notes what all error entries are about, which come in the order of reading.
+    pub fn want(&mut self, errors: impl ExactSizeIterator<Item = Key>) {
+        let count = errors.len();
         if count == self.noted {
             return;
         }
-        self.wanted.extend(connections.skip(self.noted).flatten());
+        for key in errors.skip(self.noted) {
+            self.wanted.extend(key.connection);
+            self.wanted_requests.extend(key.asked());
+        }
         self.noted = count;
-        self.wanted.sort();
-        self.wanted.dedup();
-        self.wanted.shrink_to_fit();
+        in_order(&mut self.wanted);
+        in_order(&mut self.wanted_requests);
     }
 
-    fn is_wanted(&self, connection: NonZeroU64) -> bool {
-        self.wanted.binary_search(&connection).is_ok()
+    /// Whether an error entry may be about the same: by its connection, or without one by its
+    /// request.
+    fn is_wanted(&self, connection: Option<NonZeroU64>, asked: Option<Asked>) -> bool {
+        match connection {
+            Some(number) => self.wanted.binary_search(&number).is_ok(),
+            None => asked.is_some_and(|it| self.wanted_requests.binary_search(&it).is_ok()),
+        }
     }
 
     /// Who keeps the entries of a file, where there is room for so many, and nobody asks for
@@ -263,6 +308,12 @@ impl Accesses {
             last = this;
             row.run = run;
         }
+        let rows = &self.rows;
+        let asked = |at: &u32| rows[*at as usize].asked();
+        let unnumbered = (0u32..).zip(rows).filter(|(_, row)| row.connection.is_none());
+        self.by_request =
+            unnumbered.map(|(at, _)| at).filter(|at| asked(at).is_some()).collect();
+        self.by_request.sort_by_key(|at| (asked(at), rows[*at as usize].instant));
         self.zone = given.or_else(|| self.told_zone(errors));
         // Lines tell the zone of their own clock, which may be another host's than the error log's.
         let quarters = self.zone.map(|zone| zone / QUARTER);
@@ -285,11 +336,17 @@ impl Accesses {
     }
 
     /// The zone in which most error entries were written just before or after the last access
-    /// entry of their connection.
+    /// entry of their connection, or the only one of their request.
     fn told_zone(&self, errors: impl Iterator<Item = Key>) -> Option<i64> {
         let mut votes: HashMap<i64, u32> = HashMap::new();
         for key in errors {
-            let Some(&last) = self.of_connection(key.connection).last() else { continue };
+            let of_connection = key.connection.and_then(|n| self.of_connection(n).last());
+            // A request that was made once is as good as a number.
+            let of_request = || match self.of_asked(&key) {
+                [one] => Some(one),
+                _ => None,
+            };
+            let Some(&last) = of_connection.or_else(of_request) else { continue };
             let instant = self.rows[last as usize].instant;
             let ahead = key.time.0.saturating_sub(instant.div_euclid(SECOND));
             let quarters = (ahead + QUARTER / 2).div_euclid(QUARTER);
@@ -307,6 +364,15 @@ impl Accesses {
         let from = self.by_connection.partition_point(|at| number(at) < wanted);
         let rest = &self.by_connection[from..];
         &rest[..rest.partition_point(|at| number(at) == wanted)]
+    }
+
+    /// The entries without a connection of an error entry's request by the same client.
+    fn of_asked(&self, key: &Key) -> &[u32] {
+        let Some(wanted) = key.asked() else { return &[] };
+        let asked = |&at: &u32| self.rows[at as usize].asked();
+        let from = self.by_request.partition_point(|at| asked(at) < Some(wanted));
+        let rest = &self.by_request[from..];
+        &rest[..rest.partition_point(|at| asked(at) == Some(wanted))]
     }
 
     fn setting(&self, row: &Row) -> Option<&Setting> {
@@ -327,7 +393,8 @@ impl Accesses {
         if !self.is_timed {
             return &[];
         }
-        let near = self.near(self.of_connection(key.connection), key.time);
+        let Some(connection) = key.connection else { return &[] };
+        let near = self.near(self.of_connection(connection), key.time);
         let (Some(&first), Some(&last)) = (near.first(), near.last()) else { return &[] };
         let (first, last) = (&self.rows[first as usize], &self.rows[last as usize]);
         let differs = first.client().zip(key.client).is_some_and(|(one, other)| one != other);
@@ -383,9 +450,35 @@ impl Accesses {
         }
     }
 
+    /// What the one entry of an error entry's request tells that is about it, of those without a
+    /// connection; `None` if there is no such entry, or more than one.
+    pub fn join_by_request(&self, key: &Key) -> Option<Joined> {
+        let second = key.time.0.checked_mul(SECOND)?;
+        let (from, to) = (second - CLOCKS, second + SECOND + CLOCKS);
+        let mut about = self.of_asked(key).iter().filter(|&&at| {
+            let done = self.shown(at).filter(|_| self.is_timed);
+            let Some((done, access)) = done.zip(self.get(at)) else { return false };
+            let began = match key.leg {
+                // nginx is done with a request whose client is gone.
+                Leg::Client => done,
+                // It may have asked others before it was.
+                Leg::Upstream | Leg::Unknown => done - access.took.unwrap_or(SECOND),
+            };
+            let is_open = done + access.resolution > from && began <= to;
+            is_open && access.agrees(key)
+        });
+        let (first, second) = (about.next(), about.next());
+        let place = first.filter(|_| second.is_none())? + 1;
+        Some(Joined { of_request: place, last: place, count: 0 })
+    }
+
     /// The instants between which nginx had an error entry's request before it, on its own clock. Of
     /// several requests that are alike, it may have been any that was open in that second.
-    pub(super) fn asked_between(&self, key: &Key) -> Option<(i64, i64)> {
+    pub(super) fn asked_between(&self, key: &Key, joined: Joined) -> Option<(i64, i64)> {
+        if joined.count == 0 {
+            let access = self.get(self.of_request(joined)?)?;
+            return Some((access.instant - access.took?, access.instant + access.resolution));
+        }
         let request = key.request?;
         let second = key.time.0.checked_mul(SECOND)?;
         let open = self.same(key).iter().filter_map(|&at| {
@@ -411,8 +504,9 @@ impl Accesses {
     /// What is known of that, and how many requests the connection had.
     pub(super) fn last(&self, joined: Joined) -> Option<Access> {
         let last = self.get(self.last_place(joined)?)?;
-        let counted = last.account.requests.unwrap_or(joined.count);
-        let account = Account { requests: Some(counted), ..last.account };
+        let counted = || Some(joined.count).filter(|&count| count > 0);
+        let requests = last.account.requests.or_else(counted);
+        let account = Account { requests, ..last.account };
         Some(Access { account, ..last })
     }
 
@@ -476,8 +570,8 @@ impl Accesses {
     }
 
     /// The entries that are compared with streams, and what streams have to show: of each
-    /// connection the last one, unless it is one whose end the error log tells (`is_told`); and
-    /// whatever bears no number.
+    /// connection the last one, and whatever bears no number, unless the error log tells of the
+    /// same end (`is_told`).
     pub(super) fn compared(&self, is_told: &[bool]) -> Vec<(u32, Shows)> {
         let told = |at: &u32| is_told.get(*at as usize).copied().unwrap_or(false);
         let run = |at: &u32| self.rows[*at as usize].run;
@@ -485,13 +579,13 @@ impl Accesses {
         let last = runs.filter(|run| !run.iter().any(told)).filter_map(|run| {
             let &at = run.last()?;
             let connection = self.rows[at as usize].connection?;
-            let matters =
-                self.is_wanted(connection) || run.iter().any(|&earlier| self.tells(earlier));
+            let matters = self.is_wanted(Some(connection), None)
+                || run.iter().any(|&earlier| self.tells(earlier));
             Some((at, self.shows(at, matters)?))
         });
         let rows = (0u32..).zip(&self.rows);
         let unnumbered = rows
-            .filter(|(_, row)| row.connection.is_none())
+            .filter(|(at, row)| row.connection.is_none() && !told(at))
             .filter_map(|(at, _)| Some((at, self.shows(at, false)?)));
         let mut all: Vec<(u32, Shows)> = last.chain(unnumbered).collect();
         all.sort_unstable_by_key(|(at, _)| *at);
@@ -516,7 +610,29 @@ impl Accesses {
     }
 }
 
+impl Access {
+    /// Whether it can be about the request that an error entry is about, by how far that had come
+    /// and by who was asked.
+    fn agrees(&self, key: &Key) -> bool {
+        let shows = self.end.map_or(Shows::CutAnswer, |end| end.shows);
+        let sent = self.account.status.is_some_and(|status| status != UNSENT);
+        let phases = match phases_of_access(shows, self.end.as_ref()) {
+            phases if sent => phases.without(Phase::AwaitingResponse),
+            phases => phases,
+        };
+        match key.leg {
+            Leg::Client => phases.meets(key.phases),
+            // Others may have been asked after that one, and the client is told of the last.
+            Leg::Upstream | Leg::Unknown => true,
+        }
+    }
+}
+
 impl Row {
+    fn asked(&self) -> Option<Asked> {
+        Some((self.request?, Some(self.client).filter(|client| !client.is_unspecified())?))
+    }
+
     fn client(&self) -> Option<IpAddr> {
         let known = Some(self.client).filter(|client| !client.is_unspecified());
         known.map(|client| IpAddr::V6(client).to_canonical())
@@ -539,7 +655,12 @@ impl Keeper for Wanted<'_> {
         let Some(stamp) = entry.time() else { return };
         let is_before =
             |ahead| self.earliest.is_some_and(|earliest| stamp.instant < earliest + ahead);
-        let is_wanted = connection.is_some_and(|number| self.accesses.is_wanted(number));
+        let request = entry.method().zip(entry.target());
+        let request = request
+            .map(|(method, target)| request_hash(&[&*method, b" ", &*target].concat()))
+            .and_then(NonZeroU64::new);
+        let client = entry.client_addr().map(mapped);
+        let is_wanted = self.accesses.is_wanted(connection, request.zip(client));
         let end = access_end::classify(&entry);
         let is_quiet = !is_wanted && end.is_some_and(|end| end.shows == Shows::CutAnswer);
         // An access entry's zone is known, so its time is only as wrong as its host's clock.
@@ -555,7 +676,6 @@ impl Keeper for Wanted<'_> {
         }
         self.accesses.quiet += usize::from(is_quiet);
         let raw = entry.raw.get(..usize::from(u16::MAX)).unwrap_or(entry.raw);
-        let request = entry.method().zip(entry.target());
         let bytes = entry.bytes_sent().or_else(|| entry.body_bytes_sent());
         let setting = Setting {
             file: self.file,
@@ -577,15 +697,9 @@ impl Keeper for Wanted<'_> {
         let row = Row {
             connection,
             instant: stamp.instant,
-            request: request
-                .map(|(method, target)| request_hash(&[&*method, b" ", &*target].concat()))
-                .and_then(NonZeroU64::new),
+            request,
             id: id.and_then(NonZeroU64::new),
-            client: match entry.client_addr().map(|client| client.to_canonical()) {
-                Some(IpAddr::V4(v4)) => v4.to_ipv6_mapped(),
-                Some(IpAddr::V6(v6)) => v6,
-                None => Ipv6Addr::UNSPECIFIED,
-            },
+            client: client.unwrap_or(Ipv6Addr::UNSPECIFIED),
             text: self.accesses.texts.add(&[&(raw.len() as u16).to_le_bytes(), raw].concat()),
             line: u32::try_from(number).unwrap_or(u32::MAX),
             setting: self.accesses.number_of(setting),
@@ -602,6 +716,13 @@ impl Keeper for Wanted<'_> {
         };
         self.accesses.rows.push(row);
     }
+}
+
+/// Puts these in order, each once.
+fn in_order<T: Ord>(all: &mut Vec<T>) {
+    all.sort_unstable();
+    all.dedup();
+    all.shrink_to_fit();
 }
 
 /// Status of the response that was sent; see [`Account::status`].

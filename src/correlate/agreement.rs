@@ -44,6 +44,16 @@ impl Phases {
         }
     }
 
+    /// The set without this phase.
+    pub fn without(self, phase: Phase) -> Phases {
+        Phases(self.0 & !(1 << phase as u16))
+    }
+
+    /// Whether a phase is in both sets.
+    pub fn meets(self, other: Phases) -> bool {
+        self.0 & other.0 & !Phases::HEAD.0 != 0
+    }
+
     const fn or(self, other: Phases) -> Phases {
         Phases(self.0 | other.0)
     }

@@ -6,7 +6,7 @@
 //! and what many entries have in common once for all of them. Matching unpacks nothing.
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU64;
 
@@ -350,20 +350,9 @@ impl Store {
 
     /// Who keeps the entries of an access log, and asks for none before an instant.
     pub fn access_keeper(&mut self, earliest: Option<i64>) -> impl Keeper + '_ {
-        self.accesses.want(self.rows.iter().map(|row| row.connection));
+        self.accesses.want(self.rows.iter().map(|row| key(row, &self.settings)));
         let room = limits::LOG_ENTRIES.saturating_sub(self.rows.len());
         self.accesses.keeper(self.file, room, earliest)
-    }
-
-    /// What an error entry tells of its connection.
-    fn key(&self, row: &Row) -> Option<Key> {
-        let client = Some(row.client).filter(|client| !client.is_unspecified());
-        Some(Key {
-            connection: row.connection?,
-            time: row.time,
-            client: client.map(|client| IpAddr::V6(client).to_canonical()),
-            request: row.request.map(NonZeroU64::get),
-        })
     }
 
     /// What access entries tell of an error entry's connection.
@@ -379,8 +368,8 @@ impl Store {
     /// The instants between which nginx had the request of an error entry before it, as the access
     /// log tells.
     pub fn asked_between(&self, index: u32) -> Option<(CaptureTime, CaptureTime)> {
-        let key = self.key(self.rows.get(index as usize)?)?;
-        let (from, to) = self.accesses.asked_between(&key)?;
+        let key = key(self.rows.get(index as usize)?, &self.settings);
+        let (from, to) = self.accesses.asked_between(&key, self.joined(index))?;
         let instant = |ns| CaptureTime(ns).plus(self.clock.skew());
         Some((instant(from), instant(to)))
     }
@@ -699,17 +688,33 @@ impl Store {
         if self.accesses.count() == 0 {
             return;
         }
-        self.accesses.want(self.rows.iter().map(|row| row.connection));
+        let keys = || self.rows.iter().map(|row| key(row, &self.settings));
         let mut accesses = std::mem::take(&mut self.accesses);
+        accesses.want(keys());
         let given = self.rows.first().and_then(|row| self.clock.given_ahead(row.time));
-        accesses.index(given, self.rows.iter().filter_map(|row| self.key(row)));
+        accesses.index(given, keys());
         self.clock.set_told(accesses.ahead());
+        // Entries of several connections that one access entry would do for are told by none.
+        let mut claimed: HashMap<u32, Option<NonZeroU64>> = HashMap::new();
+        let mut contested: HashSet<u32> = HashSet::new();
+        let by_request: Vec<Option<Joined>> =
+            keys().map(|key| accesses.join_by_request(&key)).collect();
+        for (joined, row) in by_request.iter().zip(&self.rows) {
+            let Some(at) = joined.and_then(|joined| accesses.of_request(joined)) else {
+                continue;
+            };
+            if *claimed.entry(at).or_insert(row.connection) != row.connection {
+                contested.insert(at);
+            }
+        }
         let mut is_told = vec![false; accesses.count()];
-        let leg = |row: &Row| self.settings.get(row.setting as usize).map(|own| own.leg);
-        let joined = self.rows.iter().map(|row| {
-            let is_client = leg(row) == Some(Leg::Client);
-            let joined = self.key(row).map(|key| accesses.join(&key, is_client));
-            let joined = joined.unwrap_or_default();
+        let joined = keys().zip(by_request).map(|(key, by_request)| {
+            let is_client = key.leg == Leg::Client;
+            let sole = by_request.filter(|&joined| {
+                accesses.of_request(joined).is_some_and(|at| !contested.contains(&at))
+            });
+            let by_number = accesses.join(&key, is_client);
+            let joined = if by_number.is_some() { by_number } else { sole.unwrap_or_default() };
             if let Some(last) = accesses.last_place(joined).filter(|_| is_client) {
                 is_told[last as usize] = true;
             }
@@ -741,6 +746,20 @@ impl Store {
         // Those that are alike stay in the order of time.
         index.sort_by_key(|&entry| request(entry));
         index
+    }
+}
+
+/// What an error entry tells of its connection.
+fn key(row: &Row, settings: &[Setting]) -> Key {
+    let client = Some(row.client).filter(|client| !client.is_unspecified());
+    let setting = settings.get(row.setting as usize);
+    Key {
+        connection: row.connection,
+        time: row.time,
+        client: client.map(|client| IpAddr::V6(client).to_canonical()),
+        request: row.request.map(NonZeroU64::get),
+        leg: setting.map_or(Leg::Unknown, |setting| setting.leg),
+        phases: setting.map_or(Phases::ANY, |setting| setting.phases),
     }
 }
 
