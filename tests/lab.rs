@@ -125,6 +125,44 @@ fn an_access_log_makes_the_matches_of_clients_exact() {
     assert!(by_port > 20 && shown > 20, "{by_port} {shown}");
 }
 
+/// Lines of the lab's access log without these members.
+fn accesses_without(lab: &Recording, hidden: &[&str]) -> String {
+    let all = std::fs::read_to_string(lab.log.with_file_name("access.json")).unwrap();
+    let without = |line| {
+        let mut line: serde_json::Value = serde_json::from_str(line).unwrap();
+        hidden.iter().for_each(|name| drop(line.as_object_mut().unwrap().remove(*name)));
+        format!("{line}\n")
+    };
+    all.lines().map(without).collect()
+}
+
+fn read_accesses(session: &mut Session, lines: &str) {
+    session.set_access_log_format("json").unwrap();
+    session.begin_log(LogKind::Access, "access.json");
+    session.log_bytes(lines.as_bytes());
+    session.end_log().unwrap();
+}
+
+/// Without numbers of connections, the requests join both logs, and the ports come all the same.
+#[test]
+fn an_access_log_without_numbers_brings_ports_by_request() {
+    let Some(lab) = lab() else { return };
+    let mut session = Session::new();
+    session.set_time_zone("UTC").unwrap();
+    support::read_log(&mut session, &lab.log);
+    read_accesses(&mut session, &accesses_without(lab, &["connection"]));
+    support::replay(&mut session, &lab.capture);
+    let found = by_core(&mut session);
+    judge(&lab.truth.compare(&found, &support::stream_begins(&lab.capture)));
+    let by_port = found.values().filter(|found| {
+        let evidence = found["rstdiag.match.evidence"].iter().zip(&found["rstdiag.log.kind"]);
+        evidence.filter(|(words, kind)| words.contains("port") && *kind == "error").count() > 0
+    });
+    let by_port = by_port.count();
+    println!("{by_port} streams by the port that the entry of the same request has");
+    assert!(by_port > 20, "{by_port}");
+}
+
 /// Statuses of which an access entry alone tells, and where the lab has them.
 const TELLING: [&str; 7] = ["400", "408", "444", "499", "500", "502", "504"];
 
@@ -140,14 +178,7 @@ fn an_access_log_alone_is_matched_as_well() {
         |line: u64, name: &str| lines[line as usize - 1][name].to_string().replace('"', "");
     for hidden in [&[][..], &["remote_port", "connection", "connection_requests"]] {
         let mut session = Session::new();
-        session.set_access_log_format("json").unwrap();
-        session.begin_log(LogKind::Access, "access.json");
-        for line in &lines {
-            let mut line = line.clone();
-            hidden.iter().for_each(|name| drop(line.as_object_mut().unwrap().remove(*name)));
-            session.log_bytes(format!("{line}\n").as_bytes());
-        }
-        session.end_log().unwrap();
+        read_accesses(&mut session, &accesses_without(lab, hidden));
         support::replay(&mut session, &lab.capture);
         let mut found: BTreeMap<String, u32> = BTreeMap::new();
         for number in session.streams().collect::<Vec<_>>() {
