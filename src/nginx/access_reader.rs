@@ -3,8 +3,7 @@
 //!
 //! Any line may matter: one with a suspicious status is about the end of a connection itself,
 //! and another brings port and milliseconds to an entry of the error log with the same
-//! connection number. Which ones do is for whoever keeps them to say, first of the bare line,
-//! which costs next to nothing, then of its parts.
+//! connection number. Which ones do is for whoever keeps them to say.
 
 use memchr::memchr;
 
@@ -21,11 +20,6 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Takes what a reader finds.
 pub trait Keeper {
-    /// Whether a line is worth taking apart.
-    fn may_want(&mut self, _line: &[u8]) -> bool {
-        true
-    }
-
     /// Takes an entry.
     fn keep(&mut self, line: AccessLine<'_>);
 }
@@ -46,7 +40,7 @@ pub struct AccessCounts {
     pub bytes: u64,
     /// All lines, one without line end at the end of the file included.
     pub lines: u64,
-    /// Lines that nobody wanted to be taken apart.
+    /// Empty lines.
     pub passed: u64,
     /// Lines of the format.
     pub entries: u64,
@@ -187,8 +181,7 @@ impl AccessLogReader {
             1 => raw.strip_prefix(BYTE_ORDER_MARK).unwrap_or(raw),
             _ => raw,
         };
-        // Whether the format is the log's shows on the first line, whoever wants that.
-        if raw.trim_ascii().is_empty() || number > 1 && !keeper.may_want(raw) {
+        if raw.trim_ascii().is_empty() {
             self.counts.passed += 1;
             return;
         }
@@ -248,37 +241,34 @@ fn split_at_line_end(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 mod tests {
     use super::*;
 
-    /// Keeps statuses; wants no line with this text in it.
-    struct Statuses(&'static [u8], Vec<(u64, u16)>);
+    /// Keeps statuses.
+    #[derive(Default)]
+    struct Statuses(Vec<(u64, u16)>);
 
     impl Keeper for Statuses {
-        fn may_want(&mut self, line: &[u8]) -> bool {
-            !line.ends_with(self.0)
-        }
-
         fn keep(&mut self, line: AccessLine<'_>) {
-            self.1.push((line.number, line.entry.status().unwrap()));
+            self.0.push((line.number, line.entry.status().unwrap()));
         }
     }
 
     fn read(log: &[u8], piece: usize) -> (Vec<(u64, u16)>, AccessCounts, Option<String>) {
-        let mut keeper = Statuses(b"unwanted", Vec::new());
+        let mut keeper = Statuses::default();
         let mut reader = AccessLogReader::new(LogFormat::parse("$msec|$status|$uri").unwrap());
         log.chunks(piece).for_each(|piece| reader.push(piece, &mut keeper));
         let counts = reader.finish(&mut keeper);
-        (keeper.1, counts, reader.complaint())
+        (keeper.0, counts, reader.complaint())
     }
 
     #[test]
     fn lines_are_numbered_and_counted_through_whatever_is_between() {
         let long = "x".repeat(limits::LOG_LINE + 1);
         let log = format!(
-            "\u{feff}1.000|200|/\r\n\n1.000|20x|/\n1.000|201|unwanted\n{long}\n1.000|499|/a\nno"
+            "\u{feff}1.000|200|/\r\n\n1.000|20x|/\n1.000|201|\n{long}\n1.000|499|/a\nno"
         );
         let whole = read(log.as_bytes(), log.len());
         let (kept, counts, complaint) = &whole;
-        assert_eq!(*kept, [(1, 200), (6, 499)]);
-        assert_eq!((counts.lines, counts.passed, counts.entries), (7, 2, 2));
+        assert_eq!(*kept, [(1, 200), (4, 201), (6, 499)]);
+        assert_eq!((counts.lines, counts.passed, counts.entries), (7, 1, 3));
         assert_eq!((counts.misfits, counts.overlong), (2, 1));
         let complaint = complaint.as_deref().unwrap();
         assert!(
@@ -298,13 +288,13 @@ mod tests {
 
     #[test]
     fn a_log_that_ended_within_a_line_goes_on_behind_it() {
-        let mut keeper = Statuses(b"unwanted", Vec::new());
+        let mut keeper = Statuses::default();
         let mut reader = AccessLogReader::new(LogFormat::parse("$msec|$status|$uri").unwrap());
         reader.push(b"1.000|200|/\n1.000|201|/a", &mut keeper);
         reader.finish(&mut keeper);
         [&b"b"[..], b"c\n1.000|2", b"02|/\n"]
             .iter()
             .for_each(|more| reader.push(more, &mut keeper));
-        assert_eq!(keeper.1, [(1, 200), (2, 201), (3, 202)]);
+        assert_eq!(keeper.0, [(1, 200), (2, 201), (3, 202)]);
     }
 }

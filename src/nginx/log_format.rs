@@ -22,10 +22,12 @@
 //! Behind the first value in which the two differ they may agree by accident, while one between
 //! them does not. So there a shorter format is read in the same two ways: what follows the next
 //! place at which a value may end elsewhere, with anything before it. What is certain in none
-//! of these is not given. Every reading takes time linear in the line.
+//! of these is not given. Every reading takes time linear in the line. Lines with one reading
+//! only, which most are, are read without all that ([`super::single`]).
 
 use regex::bytes::{CaptureLocations, Regex, RegexBuilder};
 
+use super::single::SingleReading;
 use crate::error::Error;
 use crate::limits;
 
@@ -129,6 +131,9 @@ impl Kind {
             Kind::Text => byte != b'"',
             Kind::Word => byte > b' ' && (byte != b'"' || escape == Escape::None),
             Kind::Integers | Kind::Secondses | Kind::Statuses | Kind::Peers => byte != b'"',
+            Kind::LocalTime | Kind::Iso8601 => {
+                byte.is_ascii_alphanumeric() || b":/+- ".contains(&byte)
+            }
             // A dash is a value that is missing.
             _ => byte.is_ascii_alphanumeric() || b":.-".contains(&byte),
         }
@@ -242,6 +247,16 @@ impl Part {
             Part::Variable(name) => Some(row(name.as_bytes()).map_or(Kind::Text, |row| row.2)),
         }
     }
+
+    /// The variable that it is, if that is of use.
+    pub(super) fn variable(&self) -> Option<Variable> {
+        Variable::of(self.name()?.as_bytes())
+    }
+
+    /// Whether values of the variable that it is may hold this byte in some place.
+    pub(super) fn may_hold(&self, byte: u8, escape: Escape) -> Option<bool> {
+        self.kind().map(|kind| kind.may_hold(byte, escape))
+    }
 }
 
 /// The values of a line by [`Variable`], as they stand in it.
@@ -270,6 +285,7 @@ struct Readings {
     groups: Vec<Option<Variable>>,
     /// Of the whole format, then of what follows each place at which a value may end elsewhere.
     extremes: Vec<Extremes>,
+    single: Option<SingleReading>,
 }
 
 /// The first and the last reading by the parts from one on.
@@ -329,7 +345,13 @@ impl LogFormat {
     /// another as well.
     pub(super) fn read<'a>(&self, line: &'a [u8], ambiguous: &mut bool) -> Option<Values<'a>> {
         let Lines::Written(readings) = &self.lines else { return None };
-        let Readings { groups, extremes } = readings.as_ref();
+        let Readings { groups, extremes, single } = readings.as_ref();
+        if !extremes.first()?.shortest.is_match(line) {
+            return None;
+        }
+        if let Some(values) = single.as_ref().and_then(|single| single.read(line)) {
+            return Some(values);
+        }
         let mut values = [None; Variable::COUNT];
         // What is behind the last value that is certain, and how many groups have to be before
         // the next parts: what begins with a doubtful value tells nothing about that one.
@@ -414,7 +436,7 @@ impl Readings {
         let of_use = tails.into_iter().filter(|&from| names(from).count() < groups.len());
         let starts = std::iter::once(0).chain(of_use.take(limits::LOG_FORMAT_TAILS));
         let extremes = starts.map(extremes_from).collect::<Result<_, Error>>()?;
-        Ok(Readings { groups, extremes })
+        Ok(Readings { groups, extremes, single: SingleReading::of(parts, escape) })
     }
 }
 
@@ -838,6 +860,26 @@ mod tests {
         // A variable that is written twice has to be certain once.
         let line = "a b c 200 c";
         assert_eq!(read("$uri $args $status $args", line, &["uri", "args"]), ["?", "c"]);
+    }
+
+    #[test]
+    fn most_lines_have_one_reading() {
+        let line = "10.0.0.1 - - [24/Nov/2026:19:00:00 +0000] \"GET /a [x] HTTP/1.1\" 200 7 \"-\" \"b - c\"";
+        let single = |text: &str, line: &str| {
+            let format = LogFormat::parse(text).unwrap();
+            let Lines::Written(readings) = &format.lines else { unreachable!() };
+            let values = readings.single.as_ref()?.read(line.as_bytes())?;
+            let all = format.read(line.as_bytes(), &mut false).unwrap();
+            assert_eq!(values, all, "{text}");
+            Some(())
+        };
+        assert!(single("combined", line).is_some());
+        assert!(single("$time_iso8601|$status", "2026-11-24T19:00:00+00:00|200").is_some());
+        assert!(single("escape=json {\"u\":\"$uri\"}", r#"{"u":"/a"}"#).is_some());
+        // A user's name that may go on, an escaped quotation mark, variables that touch.
+        assert!(single("combined", &line.replacen("- -", "- a [b", 1)).is_none());
+        assert!(single("escape=json {\"u\":\"$uri\"}", r#"{"u":"/\"}"#).is_none());
+        assert!(single("$remote_addr$status", "10.0.0.1200").is_none());
     }
 
     #[test]

@@ -21,3 +21,4 @@ pub mod log_format;
 pub mod message;
 pub mod prefix;
 pub mod reader;
+mod single;
