@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::correlate::access::Interest;
 use crate::correlate::clock::Clock;
 use crate::correlate::legs::{Addresses, Legs};
 use crate::correlate::matcher::Matcher;
@@ -242,12 +243,12 @@ impl Session {
 
     /// Takes the next bytes of the log, split anywhere.
     pub fn log_bytes(&mut self, bytes: &[u8]) {
-        let earliest = self.earliest_instant();
+        let interest = self.interest();
         let store = &mut self.store;
         match self.readers.get_mut(self.file as usize) {
             Some(Reader::Error(reader)) => reader.push(bytes, &mut |line| store.keep(line)),
             Some(Reader::Access(reader)) => {
-                reader.push(bytes, &mut store.access_keeper(earliest));
+                reader.push(bytes, &mut store.access_keeper(interest));
             }
             None => {}
         }
@@ -256,7 +257,7 @@ impl Session {
     /// Ends the log: its last line needs no line end. An error says what is odd about the log
     /// as a whole; what could be read of it is used all the same.
     pub fn end_log(&mut self) -> Result<(), Error> {
-        let earliest = self.earliest_instant();
+        let interest = self.interest();
         let store = &mut self.store;
         match self.readers.get_mut(self.file as usize) {
             Some(Reader::Error(reader)) => {
@@ -264,7 +265,7 @@ impl Session {
                 store.end_file(&counts)
             }
             Some(Reader::Access(reader)) => {
-                reader.finish(&mut store.access_keeper(earliest));
+                reader.finish(&mut store.access_keeper(interest));
                 store.end_access_file(reader.complaint())
             }
             None => Ok(()),
@@ -280,9 +281,13 @@ impl Session {
         }
     }
 
-    /// Entries before this instant are of no interest.
-    fn earliest_instant(&self) -> Option<i64> {
-        self.earliest.map(|time| time.0.saturating_mul(SECOND))
+    /// Which entries of access logs are of interest.
+    fn interest(&self) -> Interest {
+        Interest {
+            earliest: self.earliest.map(|time| time.0.saturating_mul(SECOND)),
+            // Logs are read before the capture, and again only as they grow.
+            is_growing: self.streams.count() > 0,
+        }
     }
 
     /// The time of the first entry in the beginning of a log of this kind; `None` if it is

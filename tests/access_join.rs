@@ -127,6 +127,10 @@ fn read(session: &mut Session, kind: LogKind, text: &str) -> Option<String> {
 
 fn told(session: &mut Session, count: u32) -> Told {
     storm(session, count);
+    said(session, count)
+}
+
+fn said(session: &mut Session, count: u32) -> Told {
     let mut told = Told::default();
     for stream in 0..count {
         let verdict = session.verdict_of(stream, When::Final).unwrap();
@@ -225,6 +229,24 @@ fn an_access_entry_of_the_same_request_brings_the_port() {
         let (_, ports, _, wrong) = join(&errors, &accesses);
         assert_eq!((ports, wrong), (0, 0), "{what}");
     }
+}
+
+/// In a live capture an access entry may come long before the error entry of its connection.
+#[test]
+fn what_is_read_during_the_capture_waits_for_its_error_entry() {
+    const NO_STATUS: &str = "$connection $remote_addr:$remote_port [$msec]";
+    let accesses = access_log(1, NO_STATUS);
+    let mut session = Session::new();
+    session.set_time_zone("UTC").unwrap();
+    session.set_access_log_format(NO_STATUS).unwrap();
+    assert_eq!(read(&mut session, LogKind::Access, &accesses), None);
+    assert_eq!(session.log_entries(), 0);
+    storm(&mut session, 2);
+    assert_eq!(read(&mut session, LogKind::Access, &accesses), None);
+    assert_eq!(session.log_entries(), 3);
+    assert_eq!(read(&mut session, LogKind::Error, &error_log(1, 0)), None);
+    let said = said(&mut session, 2);
+    assert_eq!((said.errors, said.ports, said.wrong), (1, 1, 0));
 }
 
 /// Numbers begin anew with nginx, and may be another host's: what cannot be true is not used.

@@ -277,15 +277,9 @@ impl Accesses {
         }
     }
 
-    /// Who keeps the entries of a file, where there is room for so many, and nobody asks for
-    /// what was written before an instant.
-    pub fn keeper(
-        &mut self,
-        file: u32,
-        room: usize,
-        earliest: Option<i64>,
-    ) -> impl Keeper + '_ {
-        Wanted { accesses: self, file, room, earliest }
+    /// Who keeps the entries of a file, where there is room for so many.
+    pub fn keeper(&mut self, file: u32, room: usize, interest: Interest) -> impl Keeper + '_ {
+        Wanted { accesses: self, file, room, interest }
     }
 
     /// Puts the entries into order, and finds out by how many seconds the error log's clock is
@@ -639,13 +633,23 @@ impl Row {
     }
 }
 
+/// Which entries are of interest.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Interest {
+    /// Those that were written at this instant or later.
+    pub earliest: Option<i64>,
+    /// The log is read while the capture is: what the error log has to say of a connection may be
+    /// yet to come.
+    pub is_growing: bool,
+}
+
 /// Keeps the entries that may be of use.
 struct Wanted<'s> {
     accesses: &'s mut Accesses,
     file: u32,
     /// How many entries there may be in all.
     room: usize,
-    earliest: Option<i64>,
+    interest: Interest,
 }
 
 impl Keeper for Wanted<'_> {
@@ -653,8 +657,11 @@ impl Keeper for Wanted<'_> {
         let AccessLine { number, entry } = line;
         let connection = entry.connection().and_then(NonZeroU64::new);
         let Some(stamp) = entry.time() else { return };
-        let is_before =
-            |ahead| self.earliest.is_some_and(|earliest| stamp.instant < earliest + ahead);
+        let Interest { earliest, is_growing } = self.interest;
+        let is_before = |ahead| earliest.is_some_and(|from| stamp.instant < from + ahead);
+        if is_before(0) {
+            return;
+        }
         let request = entry.method().zip(entry.target());
         let request = request
             .map(|(method, target)| request_hash(&[&*method, b" ", &*target].concat()))
@@ -662,10 +669,16 @@ impl Keeper for Wanted<'_> {
         let client = entry.client_addr().map(mapped);
         let is_wanted = self.accesses.is_wanted(connection, request.zip(client));
         let end = access_end::classify(&entry);
-        let is_quiet = !is_wanted && end.is_some_and(|end| end.shows == Shows::CutAnswer);
+        let may_be_wanted = is_growing && connection.is_some();
+        let is_quiet = !is_wanted
+            && match end {
+                Some(end) => end.shows == Shows::CutAnswer,
+                None if may_be_wanted => true,
+                None => return,
+            };
         // An access entry's zone is known, so its time is only as wrong as its host's clock.
         let nearer = (limits::LOG_BEFORE - limits::QUIET_BEFORE) * SECOND;
-        if is_before(if is_quiet { nearer } else { 0 }) || !is_wanted && end.is_none() {
+        if is_quiet && is_before(nearer) {
             return;
         }
         let is_full = self.accesses.rows.len() >= self.room

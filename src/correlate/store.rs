@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU64;
 
 use crate::archive::{Archive, Record};
-use crate::correlate::access::{Access, Accesses, Account, Joined, Key, CLOCKS};
+use crate::correlate::access::{Access, Accesses, Account, Interest, Joined, Key, CLOCKS};
 use crate::correlate::agreement::{self, Phases};
 use crate::correlate::clock::Clock;
 use crate::correlate::fit::legs;
@@ -348,11 +348,11 @@ impl Store {
         self.accesses.set_format(format);
     }
 
-    /// Who keeps the entries of an access log, and asks for none before an instant.
-    pub fn access_keeper(&mut self, earliest: Option<i64>) -> impl Keeper + '_ {
+    /// Who keeps the entries of an access log that are of interest.
+    pub fn access_keeper(&mut self, interest: Interest) -> impl Keeper + '_ {
         self.accesses.want(self.rows.iter().map(|row| key(row, &self.settings)));
         let room = limits::LOG_ENTRIES.saturating_sub(self.rows.len());
-        self.accesses.keeper(self.file, room, earliest)
+        self.accesses.keeper(self.file, room, interest)
     }
 
     /// What access entries tell of an error entry's connection.
