@@ -104,3 +104,61 @@ fn the_report_has_them_too() {
         }
     }
 }
+
+/// Without an error log, access entries tell how far their host's clock is off.
+#[test]
+fn the_skew_of_an_access_log_is_found() {
+    const SKEW: f64 = 30.0;
+    let read = |format: &str, stamp: &dyn Fn(f64) -> String| {
+        let mut capture = Capture::default();
+        let mut log = String::new();
+        for number in 0..40u32 {
+            let after = f64::from(number) * 0.7;
+            let mut talk =
+                Talk::between(&format!("10.0.0.1:{}", 40_000 + number), "10.0.0.2:80");
+            talk.start += (after * 1e9) as i64;
+            capture.play(&talk, &format!("open\nc GET:/{number}\ns .\nc R. +0.2"));
+            let written = stamp(BEGIN + after + 0.205 + SKEW);
+            log += &format!("{written}|10.0.0.1|GET /{number} HTTP/1.1|499\n");
+        }
+        let mut session = Session::new();
+        session
+            .set_access_log_format(&format!("{format}|$remote_addr|$request|$status"))
+            .unwrap();
+        session.begin_log(LogKind::Access, "access.log");
+        session.log_bytes(log.as_bytes());
+        session.end_log().unwrap();
+        support::feed(&mut session, &capture.frames(), |_, _| ());
+        let found = (0..40).filter(|&number| {
+            let verdict = session.verdict_of(number, When::Final).unwrap();
+            let lines: Vec<u64> = verdict
+                .access_entries()
+                .iter()
+                .filter(|(_, found)| found.certain)
+                .map(|(entry, _)| entry.line)
+                .collect();
+            assert!(
+                lines.is_empty() || lines == [u64::from(number) + 1],
+                "{number}: {lines:?}"
+            );
+            !lines.is_empty()
+        });
+        (found.count(), session.clock().words())
+    };
+    let local = |seconds: f64| {
+        let shown = chrono::DateTime::from_timestamp(seconds as i64 + 8 * 3600, 0).unwrap();
+        shown.format("%d/%b/%Y:%H:%M:%S +0800").to_string()
+    };
+    let (found, words) = read("$msec", &|seconds| format!("{seconds:.3}"));
+    assert_eq!(
+        (found, words.contains("UTC+0, as the access log tells, 30.0 s ahead")),
+        (40, true),
+        "{words}"
+    );
+    let (found, words) = read("$time_local", &local);
+    assert_eq!(
+        (found, words.contains("UTC+8, as the access log tells, 30.")),
+        (40, true),
+        "{words}"
+    );
+}

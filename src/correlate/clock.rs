@@ -20,7 +20,7 @@ use chrono::FixedOffset;
 
 use crate::correlate::events::{stream_request, Kind};
 use crate::correlate::fit::{ends, kinds, legs};
-use crate::correlate::store::Store;
+use crate::correlate::store::{is_access, Kept, Store};
 use crate::limits;
 use crate::nginx::message::Leg;
 use crate::tcp::stream::{Side, Stream};
@@ -197,6 +197,16 @@ impl Clock {
         }
     }
 
+    /// Start of the second in which an entry was written, before anything is added that is to be
+    /// found; of an access entry that tells more, of the one around it.
+    fn second(&self, kept: &Kept, is_access: bool) -> Option<i64> {
+        if is_access {
+            let written = kept.traits.instant?.plus(-self.skew());
+            return Some(written.plus((kept.traits.resolution - SECOND) / 2).0);
+        }
+        kept.time.0.checked_mul(SECOND)?.checked_add(self.base(kept.time)?)
+    }
+
     /// Nanoseconds that are known to be added to a log time.
     fn base(&self, time: LogTime) -> Option<i64> {
         self.zone.map_or(Some(0), |zone| zone_shift(zone, time))
@@ -314,7 +324,9 @@ impl Ballot {
         if !ballot.asks {
             return ballot;
         }
-        for entry in 0..store.count() {
+        // Access entries bear their zone, and tell of few ends: they vote where nobody else can.
+        let is_voter = |entry: &u32| store.count() == 0 || !is_access(*entry);
+        for entry in store.compared().filter(is_voter) {
             let Some(kept) = store.kept(entry) else { continue };
             let traits = &kept.traits;
             let &[leg] = legs(traits.leg) else { continue };
@@ -329,9 +341,7 @@ impl Ballot {
                 Leg::Upstream => traits.upstream.map(|up| (up.ip().to_canonical(), up.port())),
                 Leg::Client | Leg::Unknown => traits.client.map(|client| (client, 0)),
             };
-            let Some(base) = store.clock().base(kept.time) else { continue };
-            let Some(second) = kept.time.0.checked_mul(SECOND) else { continue };
-            let second = second.saturating_add(base);
+            let Some(second) = store.clock().second(&kept, is_access(entry)) else { continue };
             let request = traits.request_on(leg);
             ballot.told.insert((class, leg));
             for (level, key) in ballot.levels.iter_mut().zip(keys(class, leg, request, address))

@@ -485,8 +485,10 @@ impl Store {
     fn account(&self, access: &Access) -> Account {
         let done = CaptureTime(access.instant).plus(self.clock.skew());
         let began = done.plus(access.resolution - access.took.unwrap_or(0));
-        // Where nobody has told how far the clocks are apart, times tell no more than the window.
-        let asked_by = self.clock.is_known().then(|| began.plus(CLOCKS));
+        // Where nobody has told how far the clocks are apart, times tell no more than the window;
+        // access entries by themselves tell it to half a second.
+        let is_known = self.clock.is_known() && !self.rows.is_empty();
+        let asked_by = is_known.then(|| began.plus(CLOCKS));
         Account { asked_by, ..access.account }
     }
 
@@ -693,7 +695,9 @@ impl Store {
         accesses.want(keys());
         let given = self.rows.first().and_then(|row| self.clock.given_ahead(row.time));
         accesses.index(given, keys());
-        self.clock.set_told(accesses.ahead());
+        // By themselves, access entries bear instants, which are in UTC.
+        let utc = self.rows.is_empty().then_some(0);
+        self.clock.set_told(accesses.ahead().or(utc));
         // Entries of several connections that one access entry would do for are told by none.
         let mut claimed: HashMap<u32, Option<NonZeroU64>> = HashMap::new();
         let mut contested: HashSet<u32> = HashSet::new();
