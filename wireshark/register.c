@@ -164,8 +164,8 @@ register_preferences(void)
         &pref_access_log, false);
     prefs_register_string_preference(
         module, "access_log_format", "Format of the access log",
-        "The log_format of nginx.conf as it stands there, or combined, main or json. It has to "
-        "have $connection, and better has $remote_port and $msec.",
+        "The log_format of nginx.conf as it stands there, or combined, main or json. Best with "
+        "$connection, $remote_port and $msec.",
         &pref_access_log_format);
     prefs_register_string_preference(
         module, "time_zone", "Time zone of the log",
