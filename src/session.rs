@@ -22,6 +22,7 @@ use crate::nginx::log_format::{LogFormat, Part as FormatPart, Variable};
 use crate::nginx::reader::{self, ErrorLogReader};
 use crate::tcp::segment::Segment;
 use crate::tcp::streams::Streams;
+use crate::tcp::waiting::Waiting;
 use crate::time::{CaptureTime, LogTime, Zone, SECOND};
 
 /// When a verdict is asked for.
@@ -75,6 +76,8 @@ enum Reader {
 pub struct Session {
     streams: Streams,
     frames: Frames,
+    /// Segments that the streams have yet to take.
+    waiting: Waiting,
     /// Time of the first segment.
     begin: Option<CaptureTime>,
     /// Time of the last segment.
@@ -173,6 +176,31 @@ impl Session {
             return Err(Error::Limit { what: "TCP streams", limit: limits::STREAMS.into() });
         }
         self.frames.add(segment)?;
+        // What was decrypted is not kept: it can be long, and few segments have any.
+        let can_wait = segment.decrypted.is_empty();
+        if can_wait {
+            self.waiting.add(segment);
+        }
+        if !can_wait || self.waiting.is_full() {
+            self.catch_up();
+        }
+        if !can_wait {
+            self.take(segment);
+        }
+        Ok(())
+    }
+
+    /// Takes the segments that wait. Whoever asks about streams does that first.
+    fn catch_up(&mut self) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let mut waiting = std::mem::take(&mut self.waiting);
+        waiting.take_each(|segment| self.take(segment));
+        self.waiting = waiting;
+    }
+
+    fn take(&mut self, segment: &Segment<'_>) {
         self.begin = Some(self.begin.map_or(segment.time, |begin| begin.min(segment.time)));
         self.end = self.end.max(segment.time);
         let Session { streams, matcher, end, .. } = self;
@@ -186,7 +214,6 @@ impl Session {
         self.matcher.fed();
         self.survey.fed();
         self.legs.changed();
-        Ok(())
     }
 
     /// Tells when the capture begins, before a log is read, so that what is far older need not
@@ -286,7 +313,7 @@ impl Session {
         Interest {
             earliest: self.earliest.map(|time| time.0.saturating_mul(SECOND)),
             // Logs are read before the capture, and again only as they grow.
-            is_growing: self.streams.count() > 0,
+            is_growing: self.frames.last > 0,
         }
     }
 
@@ -348,7 +375,8 @@ impl Session {
     }
 
     /// What is known of a frame that was fed.
-    pub fn frame(&self, frame: u32, layer: u32) -> Option<FrameInfo> {
+    pub fn frame(&mut self, frame: u32, layer: u32) -> Option<FrameInfo> {
+        self.catch_up();
         let stream = self.frames.stream(frame, layer)?;
         let marks = self.streams.marks(stream)?;
         Some(FrameInfo {
@@ -372,6 +400,7 @@ impl Session {
         layer: u32,
         when: When,
     ) -> Option<Verdict<'_>> {
+        self.catch_up();
         let stream = self.frames.stream(frame, layer)?;
         let Session { streams, store, survey, legs, .. } = self;
         let survey = (when == When::Final).then(|| survey.refreshed(streams));
@@ -382,6 +411,7 @@ impl Session {
 
     /// The verdict on a stream.
     pub fn verdict_of(&mut self, stream: u32, when: When) -> Option<Verdict<'_>> {
+        self.catch_up();
         self.take_note_of_log();
         let Session { streams, store, matcher, survey, legs, .. } = self;
         let seen = streams.get(stream)?;
@@ -400,6 +430,7 @@ impl Session {
 
     /// The report on all streams and entries.
     pub fn report(&mut self) -> Report {
+        self.catch_up();
         self.take_note_of_log();
         let logs = self.store.files().zip(&self.readers).map(|(path, reader)| {
             let held = match reader {
@@ -444,7 +475,8 @@ impl Session {
     }
 
     /// Numbers of the streams that were fed, in order.
-    pub fn streams(&self) -> impl Iterator<Item = u32> + '_ {
+    pub fn streams(&mut self) -> impl Iterator<Item = u32> + '_ {
+        self.catch_up();
         self.streams.numbers()
     }
 }

@@ -11,6 +11,8 @@
 #include "rstdiag_ws.h"
 
 #define TCP_HEADER_MIN 20
+#define TCP_FLAGS 13
+#define TCP_FLAG_RST 0x04
 #define IPV4_HEADER_MIN 20
 #define IPV4_HEADER_MAX 60
 #define IPV6_HEADER 40
@@ -249,6 +251,12 @@ rstdiag_extract(const rstdiag_layers *layers, unsigned index, packet_info *pinfo
         take_address(&segment->dst, &pinfo->net_dst);
     }
     return true;
+}
+
+bool
+rstdiag_is_reset(const rstdiag_segment *segment)
+{
+    return segment->bytes_len >= TCP_HEADER_MIN && (segment->bytes[TCP_FLAGS] & TCP_FLAG_RST) != 0;
 }
 
 /* TLS records of one frame that are taken; the largest frame that cards join holds four full

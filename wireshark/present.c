@@ -240,6 +240,12 @@ count_layer(rstdiag_session *session, packet_info *pinfo, uint32_t layer, uint32
     return RSTDIAG_OK;
 }
 
+bool
+rstdiag_is_looked_at(proto_tree *tree)
+{
+    return proto_field_is_referenced(tree, rstdiag_proto) || have_tap_listener(rstdiag_tap);
+}
+
 static int32_t
 present_layer(rstdiag_session *session, tvbuff_t *tvb, packet_info *pinfo, proto_tree *tree,
               uint32_t layer, uint32_t flags)

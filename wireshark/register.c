@@ -62,9 +62,10 @@ note_failure(int32_t status, uint32_t frame)
     rstdiag_tell(state.failure);
 }
 
-/* Feeds the segments of a frame that is dissected for the first time; returns their number. */
+/* Feeds the segments of a frame that is dissected for the first time; returns their number, and
+ * whether one of them is a RST. */
 static uint32_t
-collect(packet_info *pinfo, proto_tree *tree)
+collect(packet_info *pinfo, proto_tree *tree, bool *has_reset)
 {
     rstdiag_layers layers;
     if (!rstdiag_extract_layers(pinfo, tree, &layers))
@@ -79,9 +80,10 @@ collect(packet_info *pinfo, proto_tree *tree)
         /* Numbered as they are taken, so that they can be asked for until one is missing. */
         segment.layer = fed;
         int32_t status = rstdiag_session_feed(state.session, &segment);
-        if (status == RSTDIAG_OK)
+        if (status == RSTDIAG_OK) {
             fed++;
-        else if (status != RSTDIAG_E_ORDER && status != RSTDIAG_E_HEADER)
+            *has_reset |= rstdiag_is_reset(&segment);
+        } else if (status != RSTDIAG_E_ORDER && status != RSTDIAG_E_HEADER)
             /* Those two are the capture's: a read filter restarts frame numbers, and a frame
              * can be cut within its header. */
             note_failure(status, pinfo->num);
@@ -100,8 +102,13 @@ dissect_rstdiag(tvbuff_t *tvb, packet_info *pinfo, proto_tree *tree, void *data 
         return 0;
     /* On a later visit, the session knows how many there are. */
     uint32_t segments = UINT32_MAX;
-    if (!state.quiet && !pinfo->fd->visited)
-        segments = collect(pinfo, tree);
+    if (!state.quiet && !pinfo->fd->visited) {
+        bool has_reset = false;
+        segments = collect(pinfo, tree, &has_reset);
+        /* The session puts off what nobody asks about. A RST counts in any case. */
+        if (!has_reset && !rstdiag_is_looked_at(tree) && pinfo->num != state.first_frame)
+            segments = 0;
+    }
     if (!state.quiet && segments > 0) {
         int32_t status = rstdiag_present(state.session, tvb, pinfo, tree, segments);
         if (status == RSTDIAG_OK && pinfo->num == state.first_frame)

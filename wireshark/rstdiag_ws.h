@@ -94,10 +94,16 @@ bool rstdiag_extract_layers(packet_info *pinfo, proto_tree *tree, rstdiag_layers
 bool rstdiag_extract(const rstdiag_layers *layers, unsigned index, packet_info *pinfo,
                      rstdiag_segment *segment);
 
+/* Whether a segment is a RST. */
+bool rstdiag_is_reset(const rstdiag_segment *segment);
+
 /* Gives the last segment of a frame the TLS records that the host decrypted in it. */
 void rstdiag_extract_decrypted(packet_info *pinfo, rstdiag_segment *segment);
 
 /* ---- present.c --------------------------------------------------------------------------- */
+
+/* Whether anybody looks at more of the plugin than its expert infos. */
+bool rstdiag_is_looked_at(proto_tree *tree);
 
 /*
  * Shows what the session knows of a frame's first segments, of all where there are fewer. The

@@ -17,4 +17,5 @@ pub mod streams;
 pub mod talk;
 pub mod tls;
 pub mod trace;
+pub mod waiting;
 pub mod websocket;
