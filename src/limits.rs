@@ -161,6 +161,13 @@ pub const LINKS: usize = 64;
 /// after 127.
 pub const SILENCE: i64 = 130;
 
+/// Seconds after an error entry about an upstream in which nginx may be done with the request.
+pub const REQUEST_TIME: i64 = 60;
+
+/// Access entries of one client's request near one time among which the one of an error entry is
+/// looked for. Where there are more, it is not the only one.
+pub const ALIKE: usize = 256;
+
 /// Seconds that entries of one connection number may lie apart to be about one connection:
 /// numbers begin anew when nginx is started anew.
 pub const CONNECTION_TIME: i64 = 3600;

@@ -402,10 +402,15 @@ impl Accesses {
     fn near<'r>(&self, all: &'r [u32], time: LogTime) -> &'r [u32] {
         let time = time.0.saturating_mul(SECOND);
         let reach = limits::CONNECTION_TIME * SECOND;
+        self.between(all, time.saturating_sub(reach), time.saturating_add(reach))
+    }
+
+    /// Those of these entries, which are in the order of time, that were written from one time on
+    /// and before another one, as the error log's clock showed them.
+    fn between<'r>(&self, all: &'r [u32], from: i64, to: i64) -> &'r [u32] {
         let is_before = |at: &u32, time: i64| self.shown(*at).is_some_and(|shown| shown < time);
-        let from = all.partition_point(|at| is_before(at, time.saturating_sub(reach)));
-        let rest = &all[from..];
-        &rest[..rest.partition_point(|at| is_before(at, time.saturating_add(reach)))]
+        let rest = &all[all.partition_point(|at| is_before(at, from))..];
+        &rest[..rest.partition_point(|at| is_before(at, to))]
     }
 
     /// What is known of an error entry's connection.
@@ -445,24 +450,24 @@ impl Accesses {
     }
 
     /// What the one entry of an error entry's request tells that is about it, of those without a
-    /// connection; `None` if there is no such entry, or more than one.
+    /// connection; `None` if there is no such entry, or more than one, or more than are looked at.
     pub fn join_by_request(&self, key: &Key) -> Option<Joined> {
-        let second = key.time.0.checked_mul(SECOND)?;
+        let second = key.time.0.checked_mul(SECOND).filter(|_| self.is_timed)?;
         let (from, to) = (second - CLOCKS, second + SECOND + CLOCKS);
-        let mut about = self.of_asked(key).iter().filter(|&&at| {
-            let done = self.shown(at).filter(|_| self.is_timed);
-            let Some((done, access)) = done.zip(self.get(at)) else { return false };
-            let began = match key.leg {
-                // nginx is done with a request whose client is gone.
-                Leg::Client => done,
-                // It may have asked others before it was.
-                Leg::Upstream | Leg::Unknown => done - access.took.unwrap_or(SECOND),
-            };
-            let is_open = done + access.resolution > from && began <= to;
-            is_open && access.agrees(key)
+        // nginx is done with a request whose client is gone; after an upstream, it may ask others.
+        let is_done = key.leg == Leg::Client;
+        let later = if is_done { 0 } else { limits::REQUEST_TIME * SECOND };
+        let near = self.between(self.of_asked(key), from - SECOND, to + later);
+        if near.len() > limits::ALIKE {
+            return None;
+        }
+        let mut about = near.iter().filter(|&&at| {
+            let Some((done, access)) = self.shown(at).zip(self.get(at)) else { return false };
+            let took = if is_done { 0 } else { access.took.unwrap_or(SECOND) };
+            done + access.resolution > from && done - took <= to && access.agrees(key)
         });
-        let (first, second) = (about.next(), about.next());
-        let place = first.filter(|_| second.is_none())? + 1;
+        let (first, other) = (about.next(), about.next());
+        let place = first.filter(|_| other.is_none())? + 1;
         Some(Joined { of_request: place, last: place, count: 0 })
     }
 

@@ -23,7 +23,7 @@
 //! them does not. So there a shorter format is read in the same two ways: what follows the next
 //! place at which a value may end elsewhere, with anything before it. What is certain in none
 //! of these is not given. Every reading takes time linear in the line. Lines with one reading
-//! only, which most are, are read without all that ([`super::single`]).
+//! only, which most are, are read without all that (`single.rs`).
 
 use regex::bytes::{CaptureLocations, Regex, RegexBuilder};
 
