@@ -373,6 +373,9 @@ fn entries_of_a_storm_find_their_streams() {
     let access_log = dir.join("access.log");
     let plain_log = without_numbers(&access_log);
     let numbered = Some((&*access_log, ACCESS_LOG));
+    // A variable of no use where the milliseconds stand.
+    let seconds = ACCESS_LOG.replace("$msec", "$nothing");
+    let seconds = Some((&*access_log, &*seconds));
     let plain = Some((&*plain_log, ACCESS_LOG.split_once(' ').unwrap().1));
     let mut as_it_is = session(Some(&log), None, &capture, "UTC");
     judge("as it is", &mut as_it_is, &truth, ALONE);
@@ -381,6 +384,11 @@ fn entries_of_a_storm_find_their_streams() {
     judge_tshark(&dir, &mut as_it_is);
     for (name, access, wanted) in [
         ("with an access log", numbered, with_access(&truth)),
+        (
+            "with an access log of seconds",
+            seconds,
+            Wanted { recall: 0.98, ..with_access(&truth) },
+        ),
         ("with an access log without numbers", plain, Wanted { all_shown: false, ..ALONE }),
     ] {
         let mut beside = session(Some(&log), access, &capture, "UTC");

@@ -475,17 +475,15 @@ impl Accesses {
     /// several requests that are alike, it may have been any that was open in that second.
     pub(super) fn asked_between(&self, key: &Key, joined: Joined) -> Option<(i64, i64)> {
         if joined.count == 0 {
-            let access = self.get(self.of_request(joined)?)?;
-            return Some((access.instant - access.took?, access.instant + access.resolution));
+            return self.get(self.of_request(joined)?)?.open_between();
         }
-        let request = key.request?;
+        let request = Some(key.request?);
         let second = key.time.0.checked_mul(SECOND)?;
         let open = self.same(key).iter().filter_map(|&at| {
-            let row = self.rows.get(at as usize)?;
-            let (done, took) = (self.shown(at)?, self.get(at)?.took?);
-            let is_open = done >= second - CLOCKS && done - took <= second + SECOND + CLOCKS;
-            let is_same = row.request.map(NonZeroU64::get) == Some(request);
-            (is_same && is_open).then_some((row.instant - took, row.instant))
+            let (done, access) = (self.shown(at)?, self.get(at)?);
+            let is_open = done + access.resolution > second - CLOCKS
+                && done - access.took? <= second + SECOND + CLOCKS;
+            access.open_between().filter(|_| access.request == request && is_open)
         });
         open.reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)))
     }
@@ -610,8 +608,12 @@ impl Accesses {
 }
 
 impl Access {
-    /// Whether it can be about the request that an error entry is about, by how far that had come
-    /// and by who was asked.
+    /// The instants between which nginx had its request before it, on its own clock.
+    fn open_between(&self) -> Option<(i64, i64)> {
+        Some((self.instant - self.took?, self.instant + self.resolution))
+    }
+
+    /// Whether it can be about the request that an error entry is about, by how far that had come.
     fn agrees(&self, key: &Key) -> bool {
         let shows = self.end.map_or(Shows::CutAnswer, |end| end.shows);
         let sent = self.account.status.is_some_and(|status| status != UNSENT);
