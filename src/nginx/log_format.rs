@@ -253,9 +253,10 @@ impl Part {
         Variable::of(self.name()?.as_bytes())
     }
 
-    /// Whether values of the variable that it is may hold this byte in some place.
-    pub(super) fn may_hold(&self, byte: u8, escape: Escape) -> Option<bool> {
-        self.kind().map(|kind| kind.may_hold(byte, escape))
+    /// By each byte, whether values of the variable that it is may hold that in some place.
+    pub(super) fn holds(&self, escape: Escape) -> Option<[bool; 256]> {
+        let kind = self.kind()?;
+        Some(std::array::from_fn(|byte| kind.may_hold(byte as u8, escape)))
     }
 }
 

@@ -45,13 +45,9 @@ impl SingleReading {
                 [part] => (part, &b""[..]),
                 _ => return None,
             };
-            let mut holds = [false; 256];
-            for (byte, holds) in (0..=u8::MAX).zip(&mut holds) {
-                *holds = part.may_hold(byte, escape)?;
-            }
             steps.push(Step {
                 variable: part.variable(),
-                holds,
+                holds: part.holds(escape)?,
                 text: Finder::new(text).into_owned(),
                 is_last: steps.len() * 2 + pair.len() == rest.len(),
             });
