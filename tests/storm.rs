@@ -334,8 +334,13 @@ fn judge_access(name: &str, session: &mut Session, log: &Path, truth: &Truth) {
         for (entry, found) in verdict.access_entries().iter().filter(|(_, m)| of_client(m)) {
             let (number, line) = lines[entry.line as usize - 1];
             let tally = tallies.get_mut(status(line)).unwrap();
+            let about = truth.connections.get(&number);
+            let is_right = about == Some(&stream);
+            if !is_right {
+                println!("wrong: {found:?} of {line} is about {about:?}, not {stream}");
+            }
             tally[1] += 1;
-            tally[2] += u32::from(truth.connections.get(&number) == Some(&stream));
+            tally[2] += u32::from(is_right);
             assert!(found.score >= CERTAIN, "{line}");
         }
     }

@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
-use crate::correlate::access::{Account, UNSENT};
+use crate::correlate::access::{Account, CLOCKS, UNSENT};
 use crate::correlate::events::{stream_requests, Event, Events, Kind};
 use crate::correlate::evidence::{Criterion, Evidence};
 use crate::correlate::legs::Addresses;
@@ -553,7 +553,8 @@ fn phase(stream: &Stream, kind: Kind) -> Phase {
     }
 }
 
-/// What it costs an entry not to have been written in the second of the packet.
+/// What it costs an entry not to have been written when the packet came, as nearly as clocks tell:
+/// who is nearest by less is not the better one.
 fn lateness(traits: &Traits, time: CaptureTime) -> u8 {
     const PER_SECOND: i64 = 4;
     const AT_MOST: i64 = 16;
@@ -562,6 +563,6 @@ fn lateness(traits: &Traits, time: CaptureTime) -> u8 {
         early if early < 0 => -early,
         late => (late - traits.resolution + 1).max(0),
     };
-    let seconds = (apart + SECOND - 1) / SECOND;
+    let seconds = ((apart - CLOCKS).max(0) + SECOND - 1) / SECOND;
     (seconds * PER_SECOND).min(AT_MOST) as u8
 }
