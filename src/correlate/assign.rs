@@ -213,7 +213,9 @@ impl<'a> Graph<'a> {
             let free = |e: &&usize| taken.is_free(&self.edges[**e]);
             let best =
                 self.of_unit(unit).iter().filter(free).map(|&e| self.edges[e].weight).max();
-            if taken.is_free(&self.edges[edge]) && best == Some(weight) {
+            // One that better fits took all streams from may be about any of them after all.
+            let lost_all = best.is_none() && !taken.units.contains(&unit);
+            if lost_all || taken.is_free(&self.edges[edge]) && best == Some(weight) {
                 out.push(Assigned { edge, rivals: self.rivals(unit), by: Decision::Open });
             }
         }
@@ -392,6 +394,12 @@ mod tests {
     fn a_better_fit_wins_over_a_worse_one() {
         let edges = [(1, 1, 50), (1, 2, 60), (2, 1, 60), (2, 2, 50)];
         assert_eq!(run(&unordered(&edges)), "1>2B1 2>1B1");
+    }
+
+    #[test]
+    fn what_only_loses_to_better_fits_stays_open() {
+        let edges = [(1, 1, 60), (1, 2, 55), (2, 1, 55), (2, 2, 60), (3, 1, 50), (3, 2, 50)];
+        assert_eq!(run(&unordered(&edges)), "1>1B1 2>2B1 3>1o1 3>2o1");
     }
 
     #[test]
