@@ -3,6 +3,7 @@
 //!
 //! A capture and a log are made, tshark reads the capture with the plugin and without it by
 //! turns, and the smallest user CPU time of each counts, because noise only ever adds.
+//! `cargo bench --bench cost -- reading memory` runs these parts only.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 mod memory;
@@ -27,7 +28,23 @@ const ROUNDS: usize = 5;
 /// Connections of the capture; some 34 packets each.
 const CONNECTIONS: u32 = 16_000;
 
+/// What is measured, by the words that name it.
+const PARTS: [(&str, fn()); 4] =
+    [("passes", passes), ("growth", growth), ("reading", reading), ("memory", memory)];
+
 fn main() {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    let known = |word: &String| PARTS.iter().any(|(name, _)| name == word);
+    assert!(wanted.iter().all(known), "the parts are passes, growth, reading, memory");
+    for (name, measure) in PARTS {
+        if wanted.is_empty() || wanted.iter().any(|word| word == name) {
+            measure();
+        }
+    }
+}
+
+/// Prints what a pass of tshark takes with the plugin, over one without.
+fn passes() {
     let dir = readable_dir("bench");
     let (capture, log) = (dir.join("bench.pcap"), dir.join("error.log"));
     let traffic = Traffic::new(CONNECTIONS);
@@ -45,9 +62,6 @@ fn main() {
         (&phase, true),
         (&reset, false),
     );
-    growth();
-    reading(&dir);
-    memory(&Traffic::new(10 * CONNECTIONS));
 }
 
 /// Prints how much more user CPU time one way of calling tshark takes than another.
@@ -143,8 +157,8 @@ fn report(traffic: &Traffic) -> f64 {
 }
 
 /// Prints how long it takes to read a large log, over what grep takes.
-fn reading(dir: &Path) {
-    let log = dir.join("large.log");
+fn reading() {
+    let log = readable_dir("reading").join("large.log");
     let kept = write_large_log(&log);
     let (mut grep, mut read) = (f64::MAX, f64::MAX);
     for _ in 0..ROUNDS {
@@ -208,8 +222,8 @@ fn write_large_log(path: &Path) -> u64 {
 }
 
 /// Prints the memory of a session against its budget.
-fn memory(traffic: &Traffic) {
-    let [stream, entry] = memory::of(traffic);
+fn memory() {
+    let [stream, entry] = memory::of(&Traffic::new(10 * CONNECTIONS));
     println!(
         "memory: {stream:.0} B a stream beside 4 B a frame (budget 200), {entry:.0} B a kept \
          entry (budget 150)"
