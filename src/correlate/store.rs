@@ -332,6 +332,12 @@ impl Store {
     }
 
     fn number_of(&mut self, setting: Setting) -> u32 {
+        // Entries in a row have much in common.
+        let last = self.rows.last().map(|row| row.setting);
+        if let Some(last) = last.filter(|&at| self.settings.get(at as usize) == Some(&setting))
+        {
+            return last;
+        }
         *self.setting_numbers.entry(setting).or_insert_with(|| {
             self.settings.push(setting);
             self.settings.len() as u32 - 1

@@ -27,8 +27,10 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::LazyLock;
 
-use memchr::{memchr, memchr_iter, memmem, memrchr};
+use memchr::memmem::{self, FinderRev};
+use memchr::{memchr, memchr_iter, memrchr, memrchr_iter};
 
 use crate::limits;
 use crate::time::LogTime;
@@ -42,6 +44,10 @@ const UDP_CLIENT: &[u8] = b", udp client: ";
 const STARTTLS: &[u8] = b" using starttls";
 const SERVER: &[u8] = b", server: ";
 const WHILE: &[u8] = b" while ";
+
+/// Finders of what every entry is searched for, made once.
+static LAST_WHILE: LazyLock<FinderRev<'static>> = LazyLock::new(|| FinderRev::new(WHILE));
+static LAST_VERSION: LazyLock<FinderRev<'static>> = LazyLock::new(|| FinderRev::new(" HTTP/"));
 
 /// What stands between an action and the end of an entry that has no client.
 const OTHER_CONTEXTS: [&[u8]; 2] = [b", resolver: ", b", server: "];
@@ -355,7 +361,7 @@ pub(super) fn take_while(input: &[u8], good: impl Fn(u8) -> bool) -> (&[u8], &[u
 /// before nginx's own, and what follows them ends in a parenthesis or holds a quotation mark.
 fn split_action(head: &[u8], has_client: bool) -> (&[u8], Option<&[u8]>) {
     let Some((before, after)) =
-        memmem::rfind(head, WHILE).and_then(|at| split_around(head, at, WHILE.len()))
+        LAST_WHILE.rfind(head).and_then(|at| split_around(head, at, WHILE.len()))
     else {
         return (head, None);
     };
@@ -385,7 +391,9 @@ fn is_action(text: &[u8]) -> bool {
 fn split_errno(head: &[u8]) -> (&[u8], Option<Errno<'_>>) {
     let Some(open) = head.strip_suffix(b")") else { return (head, None) };
     // Only the last few can be it: the system's words hold a parenthesis at the very most.
-    memmem::rfind_iter(open, b" (")
+    memrchr_iter(b'(', open)
+        .filter_map(|at| at.checked_sub(1))
+        .filter(|&at| open.get(at) == Some(&b' '))
         .take(4)
         .find_map(|at| {
             let (message, inner) = split_around(open, at, 2)?;
@@ -720,7 +728,7 @@ impl<'a> RequestLine<'a> {
             return None;
         }
         let rest = rest.trim_ascii();
-        let (target, version) = match memmem::rfind(rest, b" HTTP/") {
+        let (target, version) = match LAST_VERSION.rfind(rest) {
             Some(at) => {
                 let (target, version) = rest.split_at_checked(at)?;
                 let version = version.trim_ascii();

@@ -71,7 +71,8 @@ pub struct Counts {
     pub prefixed: u64,
     /// Lines longer than [`limits::LOG_LINE`], which were passed over.
     pub overlong: u64,
-    /// NUL bytes. A few may come from a client; many tell that this is no text.
+    /// NUL bytes before the first entry. A few may come from a client; many tell that this is no
+    /// text.
     pub nuls: u64,
     /// Times of the first entry and of the last one.
     pub span: Option<(LogTime, LogTime)>,
@@ -168,7 +169,6 @@ impl ErrorLogReader {
     /// Takes the next bytes of the file.
     pub fn push(&mut self, bytes: &[u8], sink: &mut impl FnMut(LineRef<'_>)) {
         self.counts.bytes += bytes.len() as u64;
-        self.counts.nuls += memchr_iter(0, bytes).count() as u64;
         let mut rest = bytes;
         if self.torn {
             let Some((_, tail)) = split_after_line(rest) else { return };
@@ -185,6 +185,7 @@ impl ErrorLogReader {
             rest = tail;
         }
         while let Some((line, tail)) = split_after_line(rest) {
+            self.count_nuls(line);
             self.line(line.strip_suffix(b"\n").unwrap_or(line), sink);
             rest = tail;
         }
@@ -202,8 +203,16 @@ impl ErrorLogReader {
         self.counts()
     }
 
+    /// Counts the NUL bytes of a line, or of a part of one, if no entry has come so far.
+    fn count_nuls(&mut self, bytes: &[u8]) {
+        if self.counts.entries == 0 {
+            self.counts.nuls += memchr_iter(0, bytes).count() as u64;
+        }
+    }
+
     /// Adds to the unfinished line, as far as a line may go.
     fn keep(&mut self, bytes: &[u8]) {
+        self.count_nuls(bytes);
         let text = bytes.strip_suffix(b"\n").unwrap_or(bytes);
         let room = limits::LOG_LINE.saturating_sub(self.carry.len());
         self.overlong |= text.len() > room;
