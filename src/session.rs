@@ -376,9 +376,14 @@ impl Session {
 
     /// What is known of a frame that was fed.
     pub fn frame(&mut self, frame: u32, layer: u32) -> Option<FrameInfo> {
-        self.catch_up();
         let stream = self.frames.stream(frame, layer)?;
-        let marks = self.streams.marks(stream)?;
+        // A host asks this of every frame. Nothing but a FIN or RST closes a stream, so as long as
+        // none of either waits, an open one is open.
+        let is_closed = |streams: &Streams| streams.marks(stream).is_some_and(|it| it.closed);
+        if self.waiting.has_end() || is_closed(&self.streams) {
+            self.catch_up();
+        }
+        let marks = self.streams.marks(stream).unwrap_or_default();
         Some(FrameInfo {
             stream,
             closed: marks.closed,

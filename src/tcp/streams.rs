@@ -50,7 +50,7 @@ enum Slot {
 }
 
 /// What a host asks of the stream of every frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Marks {
     /// A FIN or RST was seen.
     pub closed: bool,

@@ -19,6 +19,7 @@ pub struct Waiting {
     /// Without their payload, and where that is.
     segments: Vec<(Segment<'static>, Range<usize>)>,
     payloads: Vec<u8>,
+    has_end: bool,
 }
 
 impl Waiting {
@@ -26,6 +27,7 @@ impl Waiting {
     pub fn add(&mut self, segment: &Segment<'_>) {
         let from = self.payloads.len();
         self.payloads.extend_from_slice(segment.payload);
+        self.has_end |= segment.tcp.fin || segment.tcp.rst;
         let held = Segment { payload: &[], decrypted: &[], ..*segment };
         self.segments.push((held, from..self.payloads.len()));
     }
@@ -40,6 +42,11 @@ impl Waiting {
         self.segments.is_empty()
     }
 
+    /// Whether one of them is a FIN or RST.
+    pub fn has_end(&self) -> bool {
+        self.has_end
+    }
+
     /// Each of them; then there are none, and their room is kept.
     pub fn take_each(&mut self, mut take: impl FnMut(&Segment<'_>)) {
         for (held, payload) in self.segments.drain(..) {
@@ -47,5 +54,6 @@ impl Waiting {
             take(&Segment { payload, ..held });
         }
         self.payloads.clear();
+        self.has_end = false;
     }
 }
