@@ -59,6 +59,13 @@ fn matches(talks: &[Spoken<'_>], log: &[String]) -> Vec<String> {
     matches_in(Session::new(), talks, log)
 }
 
+/// The same, where the user has given the addresses of nginx.
+fn matches_where(nginx: &str, talks: &[Spoken<'_>], log: &[String]) -> Vec<String> {
+    let mut session = Session::new();
+    session.set_nginx_addresses(nginx).unwrap();
+    matches_in(session, talks, log)
+}
+
 fn matches_in(session: Session, talks: &[Spoken<'_>], log: &[String]) -> Vec<String> {
     told(session, talks, log, "")
 }
@@ -192,9 +199,7 @@ fn of_two_proxies_in_a_row_the_users_addresses_tell_which_is_nginx() {
     let log = [reset(0, 1, "192.0.2.7", "/a")];
     assert_eq!(pairs(&matches(&talks, &log)), [""; 0]);
     for (nginx, stream) in [("10.0.0.1", "1>0"), ("10.0.0.2", "1>1")] {
-        let mut session = Session::new();
-        session.set_nginx_addresses(nginx).unwrap();
-        let told = matches_in(session, &talks, &log);
+        let told = matches_where(nginx, &talks, &log);
         assert_eq!(pairs(&told), [stream], "{nginx} {told:?}");
     }
 }
@@ -209,9 +214,7 @@ fn the_users_addresses_keep_a_clients_entry_off_the_upstreams_connection() {
     ];
     let log = [reset(0, 1, "10.0.0.2", "/a")];
     assert_eq!(pairs(&matches(&talks, &log)), [""; 0]);
-    let mut session = Session::new();
-    session.set_nginx_addresses("10.0.0.2").unwrap();
-    let told = matches_in(session, &talks, &log);
+    let told = matches_where("10.0.0.2", &talks, &log);
     assert_eq!(told, ["1>0 98 time,reset,uri,client,phase,host"]);
 }
 
@@ -303,9 +306,7 @@ fn of_two_proxies_in_a_row_none_is_told_behind_a_bridge() {
     let log = [reset(0, 1, BRIDGE, "/a")];
     assert_eq!(matches(&talks, &log), [""; 0]);
     for (nginx, stream) in [("10.0.0.1", "1>0"), ("10.0.0.2", "1>1")] {
-        let mut session = Session::new();
-        session.set_nginx_addresses(nginx).unwrap();
-        let told = matches_in(session, &talks, &log);
+        let told = matches_where(nginx, &talks, &log);
         assert_eq!(pairs(&told), [stream], "{nginx} {told:?}");
     }
 }

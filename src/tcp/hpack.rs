@@ -3,9 +3,9 @@
 //!
 //! A block refers to the fields of those before it, so one block that is lost or damaged makes
 //! every later one unreadable: nothing is told of any of those. A few fields matter here; of the
-//! others the table keeps only how much room they take, unless they may name a client. The decoders at hand panic on cut
-//! input, or build the Huffman code anew for each string, or can't be copied; so only the code
-//! itself is from a crate.
+//! others the table keeps only how much room they take, unless they may name a client. The
+//! decoders at hand panic on cut input, or build the Huffman code anew for each string, or can't be
+//! copied; so only the code itself is from a crate.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
