@@ -53,10 +53,10 @@ def client_closes_and_nginx_acknowledges_first(s: Stage) -> None:
 @scenario
 def client_leaves_without_a_word(s: Stage) -> None:
     """A health check that connects and closes in order."""
-    client = s.connect()
+    client = s.connect(prompt=True)
     s.pause()
     client.close()
-    s.client_ends(client, closed("three_way", "client", "before_request", "none", (0, 0),
+    s.client_ends(client, closed("four_way", "client", "before_request", "none", (0, 0),
                                  (None, None),
                                  Log("client closed connection while waiting for request")))
 

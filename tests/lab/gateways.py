@@ -13,18 +13,11 @@ from peers import Client, Server
 from proxy import APP, CLOSED_PORT, FASTCGI_POOLS, GRPC_POOLS, pool_address
 from stage import Stage, scenario
 from truth import Log, closed, reset
-from upstream_leg import HEADER_CLOSED, HEADER_RESET, REFUSED, cut_short, leaves_with
+from upstream_leg import (HEADER_CLOSED, HEADER_RESET, REFUSED, cut_short, leaves_promptly,
+                          leaves_with)
 
 HEAD = b"Status: 200 OK\r\nContent-Type: text/plain\r\n"
 BODY_RESET = "recv() failed (104: Connection reset by peer) while reading upstream"
-
-
-def leaves_promptly(s: Stage, client: Client, what: What) -> None:
-    """As `leaves_with`, of a client towards which nginx's kernel does not delay ACKs."""
-    client.close()
-    s.client_ends(client, closed("four_way", "client", "after_response", "completed", (1, 1),
-                                 what, KEEPALIVE_LEFT))
-
 
 # FastCGI
 

@@ -31,7 +31,8 @@ PUPPET_NET = "10.77.3"
 # nginx's kernel acknowledges at once what comes from this network, and from the upstream's
 # addresses from this one on, so that the ACK of their FIN precedes nginx's own FIN: a four-way
 # close. Towards everybody else the ACK waits up to 40 ms for something to ride on, and nginx is
-# quicker than that: a three-way close.
+# quicker than that: a three-way close. The FIN of a peer that sent no data waits for the kernel's
+# next tick only, so whoever leaves without a word has to be prompt.
 PROMPT_NET = "10.77.4"
 PROMPT_FROM = 128
 
