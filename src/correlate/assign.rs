@@ -68,10 +68,10 @@ pub enum Decision {
 const ONE_PROCESS: i64 = 10_000;
 
 /// How far apart two packets have to lie for these places to tell which came first.
-pub(super) fn resolution(places: &[(Place, u32)]) -> i64 {
-    let several = places.windows(2).any(|two| two[0].0.process != two[1].0.process);
-    let races = places.iter().map(|(place, _)| place.race);
-    races.max().filter(|_| several).unwrap_or(ONE_PROCESS)
+pub(super) fn resolution(mut places: impl Iterator<Item = Place>) -> i64 {
+    let Some(first) = places.next() else { return ONE_PROCESS };
+    let others = places.filter(|place| place.process != first.process);
+    others.map(|place| place.race.max(first.race)).max().unwrap_or(ONE_PROCESS)
 }
 
 /// Assigns units to streams.
@@ -183,7 +183,7 @@ impl<'a> Graph<'a> {
     }
 
     fn solve(&self, part: &[usize], taken: &mut Taken, out: &mut Vec<Assigned>) {
-        if !self.solve_by_order(part, out) {
+        if !self.solve_by_order(part, taken, out) {
             self.solve_by_weight(part, taken, out);
         }
     }
@@ -230,12 +230,12 @@ impl<'a> Graph<'a> {
     ///
     /// Of all ways to pair units and streams without crossing, the best pair the most, and of
     /// those fit the best. What all the best ways have in common is decided.
-    fn solve_by_order(&self, part: &[usize], out: &mut Vec<Assigned>) -> bool {
+    fn solve_by_order(&self, part: &[usize], taken: &Taken, out: &mut Vec<Assigned>) -> bool {
         let Some(table) = Ordered::new(self.edges, part) else { return false };
         for (index, &unit) in table.units.iter().enumerate() {
             let options = table.options(index);
             let by = match options.as_slice() {
-                [Some(edge)] if !self.is_close_call(*edge, table.resolution) => Decision::Order,
+                [Some(edge)] if !self.is_close_call(*edge, taken) => Decision::Order,
                 _ => Decision::Open,
             };
             let rivals = self.rivals(unit);
@@ -251,14 +251,22 @@ impl<'a> Graph<'a> {
 
     /// Whether another stream of the unit stands too close to this one for the order to tell
     /// them apart.
-    fn is_close_call(&self, edge: usize, resolution: i64) -> bool {
-        let Edge { unit, moment, .. } = self.edges[edge];
-        self.of_unit(unit).iter().any(|&other| {
-            other != edge
-                && match (moment, self.edges[other].moment) {
-                    (Some(a), Some(b)) => a.since(b).abs() < resolution,
-                    _ => true,
-                }
+    fn is_close_call(&self, edge: usize, taken: &Taken) -> bool {
+        let Edge { unit, stream, moment, place, .. } = self.edges[edge];
+        let free = |edge: &&Edge| taken.is_free(edge);
+        let mut others = self.of_unit(unit).iter().map(|&other| &self.edges[other]);
+        others.any(|other| {
+            let apart = moment.zip(other.moment).map(|(a, b)| a.since(b).abs());
+            let is_near = |than: i64| apart.is_none_or(|apart| apart < than);
+            // Whoever could be about one of the two may have been early or late.
+            let claims = || {
+                let both = self.of_stream(stream).iter().chain(self.of_stream(other.stream));
+                both.map(|&edge| &self.edges[edge]).filter(free).filter_map(|edge| edge.place)
+            };
+            other.stream != stream
+                && free(&other)
+                && place.is_none_or(|place| is_near(place.race.max(ONE_PROCESS)))
+                && is_near(resolution(claims()))
         })
     }
 }
@@ -266,7 +274,6 @@ impl<'a> Graph<'a> {
 /// Units and streams of one part, each in its order, and their best pairings.
 struct Ordered {
     units: Vec<u32>,
-    resolution: i64,
     /// Edges by the place of their unit.
     edges: Vec<(Link, usize)>,
     chains: Chains,
@@ -288,7 +295,6 @@ impl Ordered {
         units.dedup();
         streams.sort_unstable();
         streams.dedup();
-        let resolution = resolution(&units);
         let mut edges = Vec::with_capacity(part.len());
         for &index in part {
             let Edge { unit, stream, weight, moment, place } = all[index];
@@ -302,7 +308,7 @@ impl Ordered {
         edges.sort_by_key(|(link, _)| (link.unit, link.stream));
         let links: Vec<Link> = edges.iter().map(|&(link, _)| link).collect();
         let units = units.into_iter().map(|(_, unit)| unit).collect();
-        Some(Ordered { units, resolution, edges, chains: Chains::new(&links) })
+        Some(Ordered { units, edges, chains: Chains::new(&links) })
     }
 
     /// The places of a unit's edges.
@@ -417,5 +423,28 @@ mod tests {
             edge.moment = Some(CaptureTime(i64::from(edge.stream)));
         }
         assert!(assign(&edges).iter().all(|a| a.by == Decision::Open));
+    }
+
+    #[test]
+    fn one_process_keeps_its_order_whatever_others_write_elsewhere() {
+        const MILLISECOND: i64 = 1_000_000;
+        // Two streams a millisecond apart, and two of another time.
+        let moments = [0, 0, MILLISECOND, 9_000 * MILLISECOND, 10_000 * MILLISECOND];
+        let decided = |edges: &[(u32, u32, u8)]| {
+            let mut edges = ordered(edges);
+            for edge in &mut edges {
+                edge.moment = Some(CaptureTime(moments[edge.stream as usize]));
+                let process = if edge.unit <= 2 { 1 } else { 2 };
+                let number = edge.unit.into();
+                edge.place = Some(Place { number, process, race: 5 * MILLISECOND });
+            }
+            run(&edges)
+        };
+        let mut edges = vec![(1, 1, 50), (1, 2, 50), (2, 1, 50), (2, 2, 50), (2, 3, 50)];
+        edges.extend([(3, 3, 50), (3, 4, 50), (4, 3, 50), (4, 4, 50)]);
+        assert_eq!(decided(&edges), "1>1O1 2>2O2 3>3O1 4>4O1");
+        // Another one may have been late.
+        edges.push((3, 2, 50));
+        assert_eq!(decided(&edges), "1>1o1 2>2o2 3>3O2 4>4O1");
     }
 }

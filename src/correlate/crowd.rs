@@ -56,7 +56,7 @@ fn in_order(group: &Group, fits: &[Fit], store: &Store) -> Option<Vec<(u32, Matc
         entries.push((place(&Pair { entry, fit, dropped: 0 }, store)?, entry));
     }
     entries.sort_unstable();
-    let resolution = resolution(&entries);
+    let resolution = resolution(entries.iter().map(|&(place, _)| place));
     let rivals = group.fits.len().saturating_sub(1) as u32;
     let pairs =
         entries.iter().zip(&streams).enumerate().map(|(index, (&(_, entry), &(at, fit)))| {
