@@ -25,7 +25,7 @@ use crate::correlate::agreement::{phases_of_access, Phases};
 use crate::correlate::store::request_hash;
 use crate::limits;
 use crate::nginx::access_end::{self, AccessEnd};
-use crate::nginx::access_log::AccessEntry;
+use crate::nginx::access_log::{AccessEntry, Attempt};
 use crate::nginx::access_reader::{AccessLine, Keeper};
 use crate::nginx::error_log::Peer;
 use crate::nginx::log_format::{LogFormat, Variable};
@@ -112,6 +112,9 @@ struct Setting {
     server_port: Option<u16>,
     /// The one that was tried last.
     upstream: Option<SocketAddr>,
+    /// An attempt at an upstream may have failed: more than one was made, or it is not said how
+    /// many, or the status tells of it.
+    may_have_failed: bool,
     host: Option<u64>,
     /// `bytes` are those of the body only.
     of_body: bool,
@@ -144,6 +147,11 @@ type Asked = (NonZeroU64, Ipv6Addr);
 impl Key {
     fn asked(&self) -> Option<Asked> {
         Some((self.request.and_then(NonZeroU64::new)?, mapped(self.client?)))
+    }
+
+    /// Whether it is about an attempt at an upstream that had no answer.
+    fn is_failed_attempt(&self) -> bool {
+        self.leg == Leg::Upstream && !self.phases.contains(Phase::DuringResponse)
     }
 }
 
@@ -432,13 +440,19 @@ impl Accesses {
         let at = rows.partition_point(|&at| self.shown(at).is_some_and(|shown| shown < time));
         let (before, after) = rows.split_at_checked(at)?;
         // nginx writes the access entry when it is done with the request, so after the other.
-        let mut near = after
+        let near = after
             .iter()
             .take(limits::OPEN_REQUESTS)
             .chain(before.iter().rev().take(limits::OPEN_REQUESTS));
         let request = |at: u32| self.rows[at as usize].request.map(NonZeroU64::get);
         match key.request {
-            Some(asked) => near.find(|&&at| request(at) == Some(asked)).copied(),
+            Some(asked) => {
+                let alike = near.filter(|&&at| request(at) == Some(asked)).copied();
+                // One that the first upstream answered is not about an attempt that failed.
+                let mut failed = alike.clone().filter(|&at| self.may_have_failed(at));
+                let failed = key.is_failed_attempt().then(|| failed.next()).flatten();
+                failed.or_else(|| alike.clone().next())
+            }
             None if whole => {
                 let soon = |at: &&u32| {
                     self.shown(**at).is_some_and(|shown| shown < time.saturating_add(SECOND))
@@ -479,13 +493,25 @@ impl Accesses {
         }
         let request = Some(key.request?);
         let second = key.time.0.checked_mul(SECOND)?;
-        let open = self.same(key).iter().filter_map(|&at| {
-            let (done, access) = (self.shown(at)?, self.get(at)?);
-            let is_open = done + access.resolution > second - CLOCKS
-                && done - access.took? <= second + SECOND + CLOCKS;
-            access.open_between().filter(|_| access.request == request && is_open)
-        });
-        open.reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)))
+        let (from, to) = (second - CLOCKS, second + SECOND + CLOCKS);
+        let later = limits::REQUEST_TIME * SECOND;
+        let near = self.between(self.same(key), from - SECOND, to + later);
+        let open = |failed: bool| {
+            let spans = near.iter().filter_map(|&at| {
+                let (done, access) = (self.shown(at)?, self.get(at)?);
+                let is_open = done + access.resolution > from && done - access.took? <= to;
+                let is_it = access.request == request && is_open;
+                access.open_between().filter(|_| is_it && (!failed || self.may_have_failed(at)))
+            });
+            spans.reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)))
+        };
+        let failed = key.is_failed_attempt().then(|| open(true)).flatten();
+        failed.or_else(|| open(false))
+    }
+
+    fn may_have_failed(&self, at: u32) -> bool {
+        let row = self.rows.get(at as usize);
+        row.and_then(|row| self.setting(row)).is_some_and(|setting| setting.may_have_failed)
     }
 
     /// The entry of an error entry's request, by its number.
@@ -697,12 +723,14 @@ impl Keeper for Wanted<'_> {
         self.accesses.quiet += usize::from(is_quiet);
         let raw = entry.raw.get(..usize::from(u16::MAX)).unwrap_or(entry.raw);
         let bytes = entry.bytes_sent().or_else(|| entry.body_bytes_sent());
+        let attempts = entry.attempts();
         let setting = Setting {
             file: self.file,
             end,
             status: sent_status(&entry, end.as_ref()),
             server_port: entry.server().map(|server| server.port()),
-            upstream: last_upstream(&entry),
+            upstream: attempts.last().and_then(address),
+            may_have_failed: attempts.len() != 1 || entry.status().is_none_or(is_of_failure),
             host: entry.value(Variable::HttpHost).map(|host| host_hash(&host)),
             of_body: entry.bytes_sent().is_none(),
             is_exact: stamp.resolution < SECOND,
@@ -757,9 +785,15 @@ fn sent_status(entry: &AccessEntry<'_>, end: Option<&AccessEnd>) -> Option<u16> 
     }
 }
 
-/// The upstream that a request was passed on to last.
-fn last_upstream(entry: &AccessEntry<'_>) -> Option<SocketAddr> {
-    match entry.attempts().last()?.peer? {
+/// Whether nginx answers so, or notes so, where no upstream answered: the client was gone, or it is
+/// an error of a server.
+fn is_of_failure(status: u16) -> bool {
+    status == 499 || status >= 500
+}
+
+/// Where an attempt was made.
+fn address(attempt: &Attempt<'_>) -> Option<SocketAddr> {
+    match attempt.peer? {
         Peer::Address(address) => Some(address),
         Peer::Unix(_) | Peer::Name(_) => None,
     }

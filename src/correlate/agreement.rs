@@ -44,6 +44,16 @@ impl Phases {
         }
     }
 
+    /// Whether nginx had sent a request and waited for the head of its response.
+    pub fn is_head_due(self) -> bool {
+        self != Phases::ANY && self.0 & Phases::HEAD.0 != 0
+    }
+
+    /// Whether nginx had not sent its request: what a kept-alive connection bears is an earlier one.
+    pub fn is_unsent(self) -> bool {
+        self == CONNECTING
+    }
+
     /// The set without this phase.
     pub fn without(self, phase: Phase) -> Phases {
         Phases(self.0 & !(1 << phase as u16))
@@ -89,6 +99,10 @@ const READING_HEAD: Phases =
     Phases::of(&[BeforeRequest, DuringRequest, AwaitingResponse, AfterResponse, Teardown])
         .or(Phases::HEAD);
 
+/// The upstream's connection when nginx is about to use it. One that is kept alive is looked at
+/// then, too.
+const CONNECTING: Phases = Phases::of(&[Handshake, BeforeRequest, AfterResponse]);
+
 /// The upstream's connection while nginx passes on the response, whose head it has.
 const ANSWERING: Phases = Phases::of(&[DuringResponse, AfterResponse, Teardown]);
 
@@ -105,12 +119,7 @@ const TABLE: &[(Action, Phases, Phases)] = &[
         Phases::of(&[DuringRequest, AfterResponse]),
         Phases::ANY,
     ),
-    // A kept-alive connection is looked at under this action, too.
-    (
-        Action::ConnectingToUpstream,
-        PASSING_ON,
-        Phases::of(&[Handshake, BeforeRequest, AfterResponse]),
-    ),
+    (Action::ConnectingToUpstream, PASSING_ON, CONNECTING),
     (Action::SslHandshakingToUpstream, PASSING_ON, Phases::of(&[BeforeRequest, TlsHandshake])),
     (Action::SendingRequest, PASSING_ON, ASKING),
     (Action::ReadingResponseHeader, PASSING_ON, READING_HEAD),

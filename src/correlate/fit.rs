@@ -134,6 +134,11 @@ impl Last {
 }
 
 impl End {
+    /// Whether no request was open when it ended, nor came after that.
+    fn is_answered(&self) -> bool {
+        self.phase == Phase::AfterResponse && self.asked_at.is_none_or(|at| at < self.time)
+    }
+
     /// The ends of a stream.
     pub fn all(stream: &Stream) -> impl Iterator<Item = End> + '_ {
         let silence = Events::is_silent(stream).then_some((Kind::Silence, stream.opened));
@@ -272,7 +277,8 @@ pub fn fits(traits: &Traits, window: i64, events: &Events, ends: &mut Ends<'_>) 
             withheld = true;
             return None;
         }
-        let asked = traits.waited.zip(end.asked_at).is_none_or(|((from, _), at)| at >= from);
+        let in_time = traits.waited.zip(end.asked_at).is_none_or(|((from, _), at)| at >= from);
+        let asked = in_time && !(traits.phases.is_head_due() && end.is_answered());
         Some(Fit {
             asked,
             stream: event.stream,

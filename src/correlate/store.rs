@@ -308,7 +308,7 @@ impl Store {
                 .map(|line| request_hash(&[line.method, b" ", line.target].concat()))
                 .and_then(NonZeroU64::new),
             passed: passed
-                .filter(|_| !cut_upstream)
+                .filter(|_| !cut_upstream && !setting.phases.is_unsent())
                 .map(|(method, uri)| request_hash(&[method, b" ", uri].concat()))
                 .and_then(NonZeroU64::new),
             connection: entry.connection.and_then(NonZeroU64::new),
