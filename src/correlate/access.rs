@@ -447,11 +447,10 @@ impl Accesses {
         let request = |at: u32| self.rows[at as usize].request.map(NonZeroU64::get);
         match key.request {
             Some(asked) => {
-                let alike = near.filter(|&&at| request(at) == Some(asked)).copied();
+                let mut alike = near.filter(|&&at| request(at) == Some(asked)).copied();
                 // One that the first upstream answered is not about an attempt that failed.
-                let mut failed = alike.clone().filter(|&at| self.may_have_failed(at));
-                let failed = key.is_failed_attempt().then(|| failed.next()).flatten();
-                failed.or_else(|| alike.clone().next())
+                let fits = |&at: &u32| !key.is_failed_attempt() || self.may_have_failed(at);
+                alike.clone().find(fits).or_else(|| alike.next())
             }
             None if whole => {
                 let soon = |at: &&u32| {
