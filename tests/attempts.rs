@@ -98,9 +98,23 @@ fn who_waits_for_a_response_does_not_mean_a_connection_that_was_idle() {
     let upstreams = [(10, IDLE), (200, UNANSWERED)];
     let given = Given { messages: &[READING], upstreams: &upstreams, ..Given::default() };
     assert_eq!(given.said(), [(vec![], vec![]), (vec![1], vec![])]);
-    // The request was sent just before the RST came, and is not in the capture.
     let given = Given { messages: &[READING], upstreams: &upstreams[..1], ..Given::default() };
-    assert_eq!(given.said(), [(vec![1], vec![])]);
+    assert_eq!(given.said(), [(vec![], vec![])]);
+}
+
+#[test]
+fn a_request_that_crosses_the_end_of_an_idle_connection_waits_for_a_response() {
+    let other = IDLE.replace("/a", "/b");
+    let by_reset = format!("{other}\n c GET:/a\n s R");
+    let upstreams = [(10, IDLE), (200, &*by_reset)];
+    let given = Given { messages: &[READING], upstreams: &upstreams, ..Given::default() };
+    assert_eq!(given.said(), [(vec![], vec![]), (vec![1], vec![])]);
+    let by_fin = by_reset.replace("s R.", "s F.");
+    let closed = "upstream prematurely closed connection while reading response header from \
+                  upstream";
+    let upstreams = [(10, &*IDLE.replace("s R.", "s F.")), (200, &*by_fin)];
+    let given = Given { messages: &[closed], upstreams: &upstreams, ..Given::default() };
+    assert_eq!(given.said(), [(vec![], vec![]), (vec![1], vec![])]);
 }
 
 #[test]

@@ -44,11 +44,6 @@ impl Phases {
         }
     }
 
-    /// Whether nginx had sent a request and waited for the head of its response.
-    pub fn is_head_due(self) -> bool {
-        self != Phases::ANY && self.0 & Phases::HEAD.0 != 0
-    }
-
     /// Whether nginx had not sent its request: what a kept-alive connection bears is an earlier one.
     pub fn is_unsent(self) -> bool {
         self == CONNECTING
@@ -94,10 +89,10 @@ const ASKING: Phases = Phases::of(&[
 ]);
 
 /// The upstream's connection while nginx reads the response's head. Once it has all of it, it
-/// is doing something else, and a RST does not take away what came before it.
+/// is doing something else, and a RST does not take away what came before it; so one that was
+/// idle is not meant, unless the request crossed its end.
 const READING_HEAD: Phases =
-    Phases::of(&[BeforeRequest, DuringRequest, AwaitingResponse, AfterResponse, Teardown])
-        .or(Phases::HEAD);
+    Phases::of(&[BeforeRequest, DuringRequest, AwaitingResponse, Teardown]).or(Phases::HEAD);
 
 /// The upstream's connection when nginx is about to use it. One that is kept alive is looked at
 /// then, too.

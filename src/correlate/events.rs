@@ -123,7 +123,7 @@ impl Events {
                 by_port.entry((kind, port)).or_default().push(event);
             }
         }
-        for request in stream_requests(stream) {
+        for request in end_requests(stream, kind) {
             self.by_request.entry((kind, request)).or_default().push(event);
         }
     }
@@ -192,6 +192,29 @@ fn between(series: &[Event], from: CaptureTime, to: CaptureTime) -> &[Event] {
     let start = series.partition_point(|event| event.time < from);
     let rest = &series[start..];
     &rest[..rest.partition_point(|event| event.time <= to)]
+}
+
+/// When nginx sent a request to an upstream that had ended the connection already, of which it did
+/// not know yet.
+pub fn crossed_at(stream: &Stream, kind: Kind) -> Option<CaptureTime> {
+    match kind {
+        Kind::Reset(Side::Server) => stream.effective_resets()?.crossed_at,
+        Kind::Fin(Side::Server) => {
+            let fin = stream.fin(Side::Server)?.time;
+            stream.asked_at().filter(|&asked_at| asked_at > fin)
+        }
+        _ => None,
+    }
+}
+
+/// The requests that an entry about this end of a stream can name; see [`stream_requests`]. What
+/// was sent behind a RST is not read.
+pub fn end_requests(stream: &Stream, kind: Kind) -> Vec<Option<u64>> {
+    let mut requests = stream_requests(stream);
+    if matches!(kind, Kind::Reset(_)) && crossed_at(stream, kind).is_some() {
+        requests.extend((!requests.contains(&None)).then_some(None));
+    }
+    requests
 }
 
 /// The requests that a stream's end can be about, each once: several may be open in HTTP/2.

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use crate::correlate::access::{Account, CLOCKS, UNSENT};
-use crate::correlate::events::{stream_requests, Event, Events, Kind};
+use crate::correlate::events::{crossed_at, end_requests, Event, Events, Kind};
 use crate::correlate::evidence::{Criterion, Evidence};
 use crate::correlate::legs::Addresses;
 use crate::correlate::store::Traits;
@@ -74,6 +74,8 @@ pub struct End {
     encrypted: bool,
     unasked: bool,
     accepted_at: Option<CaptureTime>,
+    /// A request crossed it: nginx, which asked, waited for a response.
+    is_crossed: bool,
     /// When the last request began; without one, the connection.
     asked_at: Option<CaptureTime>,
     /// The one that asks had closed before, and learns no more of it.
@@ -134,15 +136,9 @@ impl Last {
 }
 
 impl End {
-    /// Whether no request was open when it ended, nor came after that.
-    fn is_answered(&self) -> bool {
-        self.phase == Phase::AfterResponse && self.asked_at.is_none_or(|at| at < self.time)
-    }
-
     /// The ends of a stream.
     pub fn all(stream: &Stream) -> impl Iterator<Item = End> + '_ {
         let silence = Events::is_silent(stream).then_some((Kind::Silence, stream.opened));
-        let requests: Rc<[Option<u64>]> = stream_requests(stream).into();
         let in_head = stream.exchanges().all(|exchange| exchange.status.is_none());
         let hosts: BTreeSet<_> = stream.exchanges().map(|exchange| exchange.host).collect();
         let hosts: Rc<[Option<u64>]> = hosts.into_iter().collect();
@@ -159,13 +155,16 @@ impl End {
             proxied: stream.proxied_client(),
             forwarded: forwarded.clone(),
             server: stream.end(Side::Server),
-            requests: requests.clone(),
+            requests: end_requests(stream, kind).into(),
             hosts: hosts.clone(),
             encrypted: stream.caveats().encrypted,
             unasked: stream.is_unasked(),
             accepted_at: stream.accepted_at(),
             is_unheard: stream.fin(Side::Client).is_some_and(|fin| fin.time < time),
-            asked_at: stream.asked_at().or(stream.is_unasked().then_some(stream.opened)),
+            is_crossed: crossed_at(stream, kind).is_some(),
+            asked_at: crossed_at(stream, kind)
+                .or(stream.asked_at())
+                .or(stream.is_unasked().then_some(stream.opened)),
             last,
         })
     }
@@ -277,8 +276,7 @@ pub fn fits(traits: &Traits, window: i64, events: &Events, ends: &mut Ends<'_>) 
             withheld = true;
             return None;
         }
-        let in_time = traits.waited.zip(end.asked_at).is_none_or(|((from, _), at)| at >= from);
-        let asked = in_time && !(traits.phases.is_head_due() && end.is_answered());
+        let asked = traits.waited.zip(end.asked_at).is_none_or(|((from, _), at)| at >= from);
         Some(Fit {
             asked,
             stream: event.stream,
@@ -378,8 +376,12 @@ const NOT_NGINX: u8 = 10;
 
 /// What agrees between an entry and an end of a stream; `None` if anything contradicts.
 fn weigh(traits: &Traits, leg: Leg, end: &End, addresses: Known<'_>) -> Option<Weighed> {
-    let &End { kind, time, phase, in_head, server, encrypted, unasked, .. } = end;
+    let &End { kind, time, in_head, server, encrypted, unasked, .. } = end;
     let End { requests, hosts, .. } = end;
+    let phase = match leg {
+        Leg::Upstream if end.is_crossed => Phase::AwaitingResponse,
+        _ => end.phase,
+    };
     let mut evidence = Evidence::default();
     evidence.add(Criterion::Time, true);
     evidence.add(Criterion::Reset, !matches!(kind, Kind::Answer | Kind::CutAnswer));

@@ -140,6 +140,8 @@ pub struct Resets {
     pub effective: bool,
     /// What its packet tells about who sent it.
     pub signs: ResetSigns,
+    /// When the peer, which did not know of it yet, first sent more data.
+    pub crossed_at: Option<CaptureTime>,
     /// How far the exchange had come by then, if it cut nothing.
     stage: Phase,
     /// The capture was out of order before it.
@@ -712,6 +714,7 @@ impl Stream {
         self.handshake(side, segment);
         self.acknowledge(side, segment);
         let fresh = self.payload(side, segment);
+        self.note_crossing(side, segment, off);
         if !copy {
             self.trace.note(side, segment, Place { off, fresh, established });
         }
@@ -1058,6 +1061,15 @@ impl Stream {
         }
     }
 
+    /// Notes data that starts so far behind what was sent before the peer's RST.
+    fn note_crossing(&mut self, side: Side, segment: &Segment<'_>, off: i64) {
+        let is_more = segment.payload_len > 0 && (0..=FURTHEST_RESET).contains(&off);
+        let resets = self.resets.as_mut().filter(|r| r.effective && r.by != side && is_more);
+        if let Some(resets) = resets {
+            resets.crossed_at.get_or_insert(segment.time);
+        }
+    }
+
     fn ended_by_reset_of(&self, side: Side) -> bool {
         self.effective_resets().is_some_and(|resets| resets.by == side)
     }
@@ -1110,6 +1122,7 @@ impl Stream {
             text: text[..text.len().min(limits::RESET_TEXT)].into(),
             effective: true,
             signs,
+            crossed_at: None,
             stage,
             bad_order: self.bad_order,
             keys,
