@@ -37,6 +37,11 @@ pub fn sentence(verdict: &Verdict<'_>) -> String {
         Transaction::Unknown => "; whether the transaction was done is not known",
     };
     out.push_str(transaction);
+    if let Some((sent, resets)) = verdict.crossed_at().zip(verdict.resets()) {
+        let (who, later) = (name(verdict, Side::Client), sent.since(resets.at.time));
+        let more = format!(", but the {who} sent more {} after the RST", duration(later));
+        out.push_str(&more.replace("the nginx", "nginx"));
+    }
     if let Some((entry, matched)) = verdict.entries().next() {
         let name = entry.file.rsplit('/').next().unwrap_or(entry.file);
         let line = entry.line;

@@ -131,6 +131,8 @@ impl<'a> Verdict<'a> {
                 Severity::Harmless
             }
             (_, Transaction::Failed, _) => Severity::Failure,
+            // Of the transaction that is done nothing is missing, but of the next one.
+            _ if self.crossed_at().is_some() => Severity::Warning,
             (Phase::BeforeRequest, Transaction::None, Side::Client) => Severity::Harmless,
             (Phase::AfterResponse | Phase::Teardown, Transaction::Completed, _)
                 if !cut_short =>
@@ -255,6 +257,18 @@ impl<'a> Verdict<'a> {
 
     fn ended_by_reset_of(&self, side: Side) -> bool {
         self.stream.effective_resets().is_some_and(|resets| resets.by == side)
+    }
+
+    /// When the client sent more behind a server's RST that came after the response: it did not know
+    /// of it yet.
+    pub fn crossed_at(&self) -> Option<CaptureTime> {
+        let resets =
+            self.stream.effective_resets().filter(|resets| resets.by == Side::Server)?;
+        let is_idle = resets.phase == Phase::AfterResponse
+            && self.transaction() == Transaction::Completed
+            && self.stream.http2().is_none()
+            && !self.stream.is_tunnelled();
+        resets.crossed_at.filter(|_| is_idle)
     }
 
     /// When the handshake was complete, or the first segment was seen.

@@ -18,7 +18,7 @@ use crate::tcp::phase::Phase;
 use crate::tcp::segment::{Endpoint, Segment};
 use crate::tcp::talk::Talk;
 use crate::tcp::tls::{Alert, Bursts};
-use crate::tcp::trace::{Place, ResetSigns, Trace};
+use crate::tcp::trace::{is_tls_alert, Place, ResetSigns, Trace};
 use crate::tcp::websocket::WebSocket;
 use crate::time::{CaptureTime, SECOND};
 
@@ -140,7 +140,7 @@ pub struct Resets {
     pub effective: bool,
     /// What its packet tells about who sent it.
     pub signs: ResetSigns,
-    /// When the peer, which did not know of it yet, first sent more data.
+    /// When the peer, which did not know of it yet, first sent more data; a TLS alert is none.
     pub crossed_at: Option<CaptureTime>,
     /// How far the exchange had come by then, if it cut nothing.
     stage: Phase,
@@ -714,7 +714,7 @@ impl Stream {
         self.handshake(side, segment);
         self.acknowledge(side, segment);
         let fresh = self.payload(side, segment);
-        self.note_crossing(side, segment, off);
+        self.note_crossing(side, segment);
         if !copy {
             self.trace.note(side, segment, Place { off, fresh, established });
         }
@@ -1061,11 +1061,16 @@ impl Stream {
         }
     }
 
-    /// Notes data that starts so far behind what was sent before the peer's RST.
-    fn note_crossing(&mut self, side: Side, segment: &Segment<'_>, off: i64) {
-        let is_more = segment.payload_len > 0 && (0..=FURTHEST_RESET).contains(&off);
-        let resets = self.resets.as_mut().filter(|r| r.effective && r.by != side && is_more);
-        if let Some(resets) = resets {
+    /// Notes data that starts behind what was sent before the peer's RST.
+    fn note_crossing(&mut self, side: Side, segment: &Segment<'_>) {
+        let Some(resets) = self.resets.as_mut().filter(|resets| resets.by != side) else {
+            return;
+        };
+        let half = &self.halves[side as usize];
+        let off = half.cut().map(|cut| half.position(segment.tcp.seq) - cut);
+        let is_behind = off.is_some_and(|off| (0..=FURTHEST_RESET).contains(&off));
+        let is_alert = is_tls_alert(segment.payload, segment.payload_len);
+        if segment.payload_len > 0 && is_behind && !is_alert {
             resets.crossed_at.get_or_insert(segment.time);
         }
     }

@@ -282,7 +282,7 @@ fn what(segment: &Segment<'_>, place: Place) -> What {
 
 /// One record of type alert, encrypted or not, and nothing else. TLS 1.3 hides the type, but
 /// not the length: an alert's two bytes, its type and an authentication tag of 16.
-fn is_tls_alert(payload: &[u8], payload_len: u32) -> bool {
+pub fn is_tls_alert(payload: &[u8], payload_len: u32) -> bool {
     match payload {
         [21, 3, _, high, low, ..] => {
             u32::from(u16::from_be_bytes([*high, *low])) + 5 == payload_len
