@@ -22,7 +22,7 @@ use std::num::NonZeroU64;
 
 use crate::archive::{Archive, Record};
 use crate::correlate::agreement::{phases_of_access, Phases};
-use crate::correlate::store::request_hash;
+use crate::correlate::store::request_line_hash;
 use crate::limits;
 use crate::nginx::access_end::{self, AccessEnd};
 use crate::nginx::access_log::{AccessEntry, Attempt};
@@ -133,7 +133,7 @@ pub struct Key {
     pub time: LogTime,
     /// Address of the client.
     pub client: Option<IpAddr>,
-    /// [`request_hash`] of the request line.
+    /// [`request_line_hash`] of the request.
     pub request: Option<u64>,
     /// Which connection ended.
     pub leg: Leg,
@@ -696,7 +696,7 @@ impl Keeper for Wanted<'_> {
         }
         let request = entry.method().zip(entry.target());
         let request = request
-            .map(|(method, target)| request_hash(&[&*method, b" ", &*target].concat()))
+            .map(|(method, target)| request_line_hash(&method, &target))
             .and_then(NonZeroU64::new);
         let client = entry.client_addr().map(mapped);
         let is_wanted = self.accesses.is_wanted(connection, request.zip(client));

@@ -29,7 +29,7 @@ use crate::time::{CaptureTime, LogTime, SECOND};
 pub use crate::nginx::access_log::AccessEntry;
 pub use crate::nginx::error_log::ErrorEntry;
 pub use crate::nginx::log_format::Variable;
-pub use crate::tcp::http::request_hash;
+pub use crate::tcp::http::{request_hash, request_line_hash};
 
 /// Entries of all logs, in the order in which they were read.
 #[derive(Debug, Default)]
@@ -305,11 +305,11 @@ impl Store {
             time: entry.time,
             request: request
                 .filter(|_| !cut_request)
-                .map(|line| request_hash(&[line.method, b" ", line.target].concat()))
+                .map(|line| request_line_hash(line.method, line.target))
                 .and_then(NonZeroU64::new),
             passed: passed
                 .filter(|_| !cut_upstream && !setting.phases.is_unsent())
-                .map(|(method, uri)| request_hash(&[method, b" ", uri].concat()))
+                .map(|(method, uri)| request_line_hash(method, uri))
                 .and_then(NonZeroU64::new),
             connection: entry.connection.and_then(NonZeroU64::new),
             text: self.keep_text(raw),

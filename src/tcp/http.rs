@@ -769,8 +769,23 @@ pub fn host_hash(host: &[u8]) -> u64 {
 
 /// A hash of `METHOD URI`, as far as the machine that follows streams keeps them.
 pub fn request_hash(request: &[u8]) -> u64 {
+    hash_joined(&[request])
+}
+
+/// [`request_hash`] of a request whose method and target are apart.
+pub fn request_line_hash(method: &[u8], target: &[u8]) -> u64 {
+    hash_joined(&[method, b" ", target])
+}
+
+/// A hash of what these make together: to the hasher they are one stream.
+fn hash_joined(parts: &[&[u8]]) -> u64 {
     let mut hasher = DefaultHasher::new();
-    request[..request.len().min(limits::REQUEST)].hash(&mut hasher);
+    let mut room = limits::REQUEST;
+    for part in parts {
+        let part = &part[..part.len().min(room)];
+        room -= part.len();
+        hasher.write(part);
+    }
     hasher.finish()
 }
 
@@ -1046,6 +1061,17 @@ fn framing(headers: &[httparse::Header<'_>]) -> Option<Framing> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_request_has_one_hash_whether_it_is_in_one_piece_or_not() {
+        let long = "x".repeat(2 * limits::REQUEST);
+        for target in ["", "/", "/a", "/a/b?c=d&e", &long] {
+            let whole = format!("GET {target}");
+            let apart = request_line_hash(b"GET", target.as_bytes());
+            assert_eq!(request_hash(whole.as_bytes()), apart, "{target}");
+        }
+        assert_ne!(request_line_hash(b"GET", b"/a"), request_line_hash(b"GET", b"/b"));
+    }
 
     /// Plays a conversation: `>` lines are the client's bytes, `<` lines the server's, a
     /// number alone is that many missing bytes. Returns the exchange and the counters.
