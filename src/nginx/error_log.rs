@@ -192,6 +192,9 @@ impl fmt::Display for ParseError {
 
 impl std::error::Error for ParseError {}
 
+/// `YYYY/MM/DD HH:MM:SS`, which an entry begins with.
+pub(super) type Stamp = [u8; 19];
+
 /// Takes one line apart. The line comes without its line feed; a carriage return before it is
 /// tolerated.
 pub fn parse(line: &[u8]) -> Result<ErrorEntry<'_>, ParseError> {
@@ -245,12 +248,14 @@ pub(super) fn may_name_client(line: &[u8]) -> bool {
 /// The line from its message on, if it has the shape of an entry's beginning. This is what
 /// every line of a log is asked, so it looks at shapes only and converts nothing.
 pub(super) fn skip_header(line: &[u8]) -> Option<&[u8]> {
-    let (stamp, rest) = line.split_first_chunk::<19>()?;
-    let shape = b"0000/00/00 00:00:00".iter().zip(stamp);
-    let stamped = shape.fold(true, |fits, (&want, &b)| {
-        fits & if want == b'0' { b.is_ascii_digit() } else { b == want }
-    });
-    if !stamped {
+    skip_header_after(None, line)
+}
+
+/// The same of a line behind an entry of this time: many lines are of one second, and then the
+/// shape of its time is known.
+pub(super) fn skip_header_after<'a>(last: Option<&Stamp>, line: &'a [u8]) -> Option<&'a [u8]> {
+    let (stamp, rest) = line.split_first_chunk()?;
+    if last != Some(stamp) && !is_stamp(stamp) {
         return None;
     }
     let (_, rest) = parse_level_word(rest).ok()?;
@@ -259,6 +264,13 @@ pub(super) fn skip_header(line: &[u8]) -> Option<&[u8]> {
     let rest = skip_space(rest.strip_prefix(b":")?);
     let Some(starred) = rest.strip_prefix(b"*") else { return Some(rest) };
     Some(take_digits(starred).and_then(|(_, rest)| rest.strip_prefix(b" ")).unwrap_or(rest))
+}
+
+fn is_stamp(stamp: &Stamp) -> bool {
+    let shape = b"0000/00/00 00:00:00".iter().zip(stamp);
+    shape.fold(true, |fits, (&want, &b)| {
+        fits & if want == b'0' { b.is_ascii_digit() } else { b == want }
+    })
 }
 
 /// The time that an entry begins with.
@@ -273,7 +285,7 @@ pub(super) fn time_of(line: &[u8]) -> Option<LogTime> {
 }
 
 /// A time as nginx prints it; `None` for years that it cannot print in four digits.
-pub(super) fn stamp(time: LogTime) -> Option<[u8; 19]> {
+pub(super) fn stamp(time: LogTime) -> Option<Stamp> {
     time.civil()?.format("%Y/%m/%d %H:%M:%S").to_string().into_bytes().try_into().ok()
 }
 

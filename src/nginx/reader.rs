@@ -13,7 +13,7 @@
 
 use memchr::{memchr, memchr_iter};
 
-use super::error_log::{self, ErrorEntry};
+use super::error_log::{self, ErrorEntry, Stamp};
 use super::message::{self, End};
 use super::prefix;
 use crate::limits;
@@ -24,9 +24,6 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Where the level stands in an entry.
 const LEVEL: usize = "YYYY/MM/DD HH:MM:SS ".len();
-
-/// Bytes of an entry's time.
-const STAMP: usize = LEVEL - 1;
 
 /// What is said of a file without a byte, be it an error log or not.
 pub(super) const EMPTY: &str =
@@ -140,11 +137,11 @@ pub struct ErrorLogReader {
     open: Vec<u8>,
     open_number: u64,
     /// Entries before this time are of no interest.
-    earliest: Option<[u8; STAMP]>,
+    earliest: Option<Stamp>,
     /// Without its span.
     counts: Counts,
     /// What the first entry and the last one begin with.
-    stamps: Option<[[u8; STAMP]; 2]>,
+    stamps: Option<[Stamp; 2]>,
 }
 
 impl ErrorLogReader {
@@ -247,7 +244,8 @@ impl ErrorLogReader {
             1 => raw.strip_prefix(BYTE_ORDER_MARK).unwrap_or(raw),
             _ => raw,
         };
-        if let Some(message) = error_log::skip_header(raw) {
+        let last = self.stamps.as_ref().map(|[_, last]| last);
+        if let Some(message) = error_log::skip_header_after(last, raw) {
             return self.begun(raw, message, sink);
         }
         let unpacked = prefix::unpack(raw);

@@ -161,7 +161,8 @@ fn reading() {
     let log = readable_dir("reading").join("large.log");
     let kept = write_large_log(&log);
     let (mut grep, mut read) = (f64::MAX, f64::MAX);
-    for _ in 0..ROUNDS {
+    // Rounds are short, so there have to be many for some to be undisturbed.
+    for _ in 0..4 * ROUNDS {
         let start = Instant::now();
         let out = Command::new("grep").args(["-c", "reset by peer"]).arg(&log).output();
         grep = grep.min(start.elapsed().as_secs_f64());
