@@ -301,6 +301,9 @@ impl Store {
             host: entry.host.filter(|_| !entry.truncated).map(host_hash),
         };
         let client = end.peer.filter(|_| end.leg == Leg::Client).or(entry.client);
+        // What was sent on a kept-alive connection before it was reset was another request. One that
+        // does not answer is a new one.
+        let is_idle_upstream = setting.phases.is_unsent() && setting.shows == Shows::Reset;
         let row = Row {
             time: entry.time,
             request: request
@@ -308,7 +311,7 @@ impl Store {
                 .map(|line| request_line_hash(line.method, line.target))
                 .and_then(NonZeroU64::new),
             passed: passed
-                .filter(|_| !cut_upstream && !setting.phases.is_unsent())
+                .filter(|_| !cut_upstream && !is_idle_upstream)
                 .map(|(method, uri)| request_line_hash(method, uri))
                 .and_then(NonZeroU64::new),
             connection: entry.connection.and_then(NonZeroU64::new),
