@@ -747,7 +747,7 @@ impl Keeper for Wanted<'_> {
             request,
             id: id.and_then(NonZeroU64::new),
             client: client.unwrap_or(Ipv6Addr::UNSPECIFIED),
-            text: self.accesses.texts.add(&[&(raw.len() as u16).to_le_bytes(), raw].concat()),
+            text: self.accesses.texts.add(&[&(raw.len() as u16).to_le_bytes(), raw]),
             line: u32::try_from(number).unwrap_or(u32::MAX),
             setting: self.accesses.number_of(setting),
             bytes: bytes.map_or(u32::MAX, |bytes| u32::try_from(bytes).unwrap_or(u32::MAX)),

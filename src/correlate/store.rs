@@ -331,7 +331,7 @@ impl Store {
 
     fn keep_text(&mut self, raw: &[u8]) -> Record {
         let raw = &raw[..raw.len().min(usize::from(u16::MAX))];
-        self.texts.add(&[&(raw.len() as u16).to_le_bytes(), raw].concat())
+        self.texts.add(&[&(raw.len() as u16).to_le_bytes(), raw])
     }
 
     fn number_of(&mut self, setting: Setting) -> u32 {

@@ -27,9 +27,8 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::LazyLock;
 
-use memchr::memmem::{self, FinderRev};
+use memchr::memmem;
 use memchr::{memchr, memchr_iter, memrchr, memrchr_iter};
 
 use crate::limits;
@@ -44,10 +43,7 @@ const UDP_CLIENT: &[u8] = b", udp client: ";
 const STARTTLS: &[u8] = b" using starttls";
 const SERVER: &[u8] = b", server: ";
 const WHILE: &[u8] = b" while ";
-
-/// Finders of what every entry is searched for, made once.
-static LAST_WHILE: LazyLock<FinderRev<'static>> = LazyLock::new(|| FinderRev::new(WHILE));
-static LAST_VERSION: LazyLock<FinderRev<'static>> = LazyLock::new(|| FinderRev::new(" HTTP/"));
+const VERSION: &[u8] = b" HTTP/";
 
 /// What stands between an action and the end of an entry that has no client.
 const OTHER_CONTEXTS: [&[u8]; 2] = [b", resolver: ", b", server: "];
@@ -372,9 +368,10 @@ pub(super) fn take_while(input: &[u8], good: impl Fn(u8) -> bool) -> (&[u8], &[u
 /// The last "while" counts: OpenSSL's `unexpected eof while reading` and quoted text come
 /// before nginx's own, and what follows them ends in a parenthesis or holds a quotation mark.
 fn split_action(head: &[u8], has_client: bool) -> (&[u8], Option<&[u8]>) {
-    let Some((before, after)) =
-        LAST_WHILE.rfind(head).and_then(|at| split_around(head, at, WHILE.len()))
-    else {
+    // Actions hold next to no "w": that is faster to look for than the word.
+    let mut places = memrchr_iter(b'w', head).filter_map(|at| at.checked_sub(1));
+    let last = places.find(|&at| head.get(at..).is_some_and(|rest| rest.starts_with(WHILE)));
+    let Some((before, after)) = last.and_then(|at| split_around(head, at, WHILE.len())) else {
         return (head, None);
     };
     let action = if has_client { after } else { without_other_context(after) };
@@ -395,7 +392,10 @@ fn without_other_context(after: &[u8]) -> &[u8] {
 
 /// Whether this may be an action: words, a slash (`HTTP/2`), or a listening address.
 fn is_action(text: &[u8]) -> bool {
-    let word = |b: &u8| b.is_ascii_alphanumeric() || b" /-_.:[]*".contains(b);
+    let word = |b: &u8| {
+        b.is_ascii_alphanumeric()
+            || matches!(b, b' ' | b'/' | b'-' | b'_' | b'.' | b':' | b'[' | b']' | b'*')
+    };
     !text.is_empty() && text.iter().all(word)
 }
 
@@ -740,25 +740,23 @@ impl<'a> RequestLine<'a> {
             return None;
         }
         let rest = rest.trim_ascii();
-        let (target, version) = match LAST_VERSION.rfind(rest) {
-            Some(at) => {
-                let (target, version) = rest.split_at_checked(at)?;
-                let version = version.trim_ascii();
-                if !is_version(version) {
-                    return None;
-                }
-                (target.trim_ascii(), Some(version))
-            }
+        let (target, version) = match split_version(rest) {
+            Some((target, version)) => (target, Some(version)),
+            // What only looks like one is nothing that nginx took.
+            None if memmem::find(rest, VERSION).is_some() => return None,
             None => (rest, None),
         };
         (!target.is_empty()).then_some(RequestLine { method, target, version })
     }
 }
 
-fn is_version(text: &[u8]) -> bool {
-    text.strip_prefix(b"HTTP/").is_some_and(|number| {
-        !number.is_empty() && number.iter().all(|b| b.is_ascii_digit() || *b == b'.')
-    })
+/// Takes ` HTTP/1.1` off the end.
+fn split_version(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let is_number = |b: &u8| b.is_ascii_digit() || *b == b'.';
+    let number = line.iter().rev().take_while(|b| is_number(b)).count();
+    let start = line.len().checked_sub(number + VERSION.len()).filter(|_| number > 0)?;
+    let (target, version) = line.split_at_checked(start)?;
+    version.starts_with(VERSION).then(|| (target.trim_ascii(), version.trim_ascii()))
 }
 
 /// Where a request was passed to.

@@ -802,7 +802,10 @@ pub fn classify<'a>(entry: &ErrorEntry<'a>) -> Option<End<'a>> {
     // The mail module still says so while it waits for the upstream's greeting.
     let may_linger = entry.login.is_some() && action == Some(Action::ConnectingToUpstream);
     let action = action.filter(|_| !may_linger);
-    let (row, peer) = ROWS.iter().find_map(|row| Some((row, row.find(entry, action)?)))?;
+    let (row, peer) = kin(entry.message)?
+        .rows
+        .iter()
+        .find_map(|row| Some((row, row.find(entry, action)?)))?;
     (row.shows != Shows::Stays).then(|| End {
         leg: leg(row.leg, entry.level, action),
         by: row.by,
@@ -849,9 +852,11 @@ fn leg(rule: LegRule, level: Level, action: Option<Action>) -> Leg {
 /// Whether a message begins as one of those about the end of a connection does: the cheap
 /// question that is asked of every line of a log before any is taken apart. A no is final.
 pub fn may_be_end(message: &[u8]) -> bool {
-    let Some((&first, rest)) = message.split_first() else { return false };
-    let beginnings = BEGINNINGS.get(usize::from(first)).map_or(&[][..], Vec::as_slice);
-    beginnings.iter().any(|beginning| rest.starts_with(beginning))
+    let Some(kin) = kin(message) else { return false };
+    let head = head(message);
+    kin.beginnings.iter().any(|beginning| {
+        head & beginning.mask == beginning.head && message.starts_with(beginning.text)
+    })
 }
 
 /// Whether a message may hold line feeds: these quote what a client sent before nginx had looked
@@ -860,20 +865,62 @@ pub(super) fn may_go_on(message: &[u8]) -> bool {
     message.starts_with(b"broken header: ")
 }
 
-/// How the messages of [`ROWS`] begin: what follows their first byte, by that byte.
-static BEGINNINGS: LazyLock<[Vec<&'static [u8]>; 256]> = LazyLock::new(|| {
-    let mut all: Vec<&[u8]> = ROWS
-        .iter()
-        .filter(|row| row.shows != Shows::Stays)
-        .flat_map(|row| row.texts.iter().map(|text| text.beginning().as_bytes()))
-        .collect();
-    all.sort_unstable();
-    // Sorted, a beginning stands right before those that begin with it.
-    all.dedup_by(|longer, shorter| longer.starts_with(shorter));
+/// What messages that share their first byte can be.
+#[derive(Default)]
+struct Kin {
+    /// How those about the end of a connection begin.
+    beginnings: Vec<Beginning>,
+    /// The rows that they may fit, in the order of [`ROWS`].
+    rows: Vec<&'static Row>,
+}
+
+/// How messages begin. Its first bytes are at hand as a number, because nearly every line of a
+/// log differs in them.
+struct Beginning {
+    head: u64,
+    /// The bytes of the number that the text has.
+    mask: u64,
+    text: &'static [u8],
+}
+
+impl Beginning {
+    fn new(text: &'static [u8]) -> Beginning {
+        let unused = 8usize.saturating_sub(text.len()) as u32 * u8::BITS;
+        Beginning { head: head(text), mask: u64::MAX.checked_shr(unused).unwrap_or(0), text }
+    }
+}
+
+/// The first eight bytes as a number, the first one lowest; missing ones are 0.
+fn head(text: &[u8]) -> u64 {
+    u64::from_le_bytes(
+        text.first_chunk().copied().unwrap_or_else(|| {
+            std::array::from_fn(|at| text.get(at).copied().unwrap_or_default())
+        }),
+    )
+}
+
+/// What a message can be, by its first byte.
+fn kin(message: &[u8]) -> Option<&'static Kin> {
+    KIN.get(usize::from(*message.first()?))
+}
+
+static KIN: LazyLock<[Kin; 256]> = LazyLock::new(|| {
     std::array::from_fn(|first| {
-        let tail =
-            |text: &&'static [u8]| text.split_first().filter(|t| usize::from(*t.0) == first);
-        all.iter().filter_map(tail).map(|(_, rest)| rest).collect()
+        let is_one = |text: &&Text| {
+            text.beginning().bytes().next().is_some_and(|b| usize::from(b) == first)
+        };
+        let rows = ROWS.iter().filter(|row| row.texts.iter().any(|text| is_one(&text)));
+        let rows: Vec<_> = rows.collect();
+        let ends = rows.iter().filter(|row| row.shows != Shows::Stays);
+        let mut texts: Vec<_> = ends
+            .flat_map(|row| {
+                row.texts.iter().filter(is_one).map(|text| text.beginning().as_bytes())
+            })
+            .collect();
+        texts.sort_unstable();
+        // Sorted, a beginning stands right before those that begin with it.
+        texts.dedup_by(|longer, shorter| longer.starts_with(shorter));
+        Kin { beginnings: texts.into_iter().map(Beginning::new).collect(), rows }
     })
 });
 

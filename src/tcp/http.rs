@@ -762,8 +762,13 @@ const STATUS_LINE: &[u8] = b"HTTP/1.";
 /// A hash of a Host header that does not tell upper from lower case. Never 0 by accident of
 /// an empty name: an empty name has a hash like any other.
 pub fn host_hash(host: &[u8]) -> u64 {
+    let host = host.trim_ascii();
+    let lower = match host.iter().any(u8::is_ascii_uppercase) {
+        true => Cow::Owned(host.to_ascii_lowercase()),
+        false => Cow::Borrowed(host),
+    };
     let mut hasher = DefaultHasher::new();
-    host.trim_ascii().to_ascii_lowercase().hash(&mut hasher);
+    lower.hash(&mut hasher);
     hasher.finish()
 }
 

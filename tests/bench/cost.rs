@@ -7,17 +7,17 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 mod memory;
+mod reading;
 #[path = "../support/mod.rs"]
 mod support;
 mod traffic;
 
-use std::fs::File;
-use std::io::{BufWriter, Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use rstdiag::session::{Session, When};
+use reading::Reader;
+use rstdiag::session::When;
 use support::host::host;
 use support::lab::{open_up, readable_dir};
 use traffic::Traffic;
@@ -159,7 +159,9 @@ fn report(traffic: &Traffic) -> f64 {
 /// Prints how long it takes to read a large log, over what grep takes.
 fn reading() {
     let log = readable_dir("reading").join("large.log");
-    let kept = write_large_log(&log);
+    let resets = reading::write_log(&log);
+    let summary = Reader::new(&log).summary();
+    assert!(summary.contains(&format!(" {resets} about ends of connections")), "{summary}");
     let (mut grep, mut read) = (f64::MAX, f64::MAX);
     // Rounds are short, so there have to be many for some to be undisturbed.
     for _ in 0..4 * ROUNDS {
@@ -167,61 +169,18 @@ fn reading() {
         let out = Command::new("grep").args(["-c", "reset by peer"]).arg(&log).output();
         grep = grep.min(start.elapsed().as_secs_f64());
         let count = String::from_utf8(out.expect("grep").stdout).unwrap();
-        assert_eq!(count.trim().parse(), Ok(kept));
+        assert_eq!(count.trim().parse(), Ok(resets));
         let start = Instant::now();
-        let mut session = Session::new();
-        session.begin_error_log("large.log");
-        let mut file = File::open(&log).unwrap();
-        let mut bytes = vec![0; 64 * 1024];
-        loop {
-            match file.read(&mut bytes).unwrap() {
-                0 => break,
-                len => session.log_bytes(&bytes[..len]),
-            }
-        }
-        session.end_log().unwrap();
+        let reader = Reader::new(&log);
         read = read.min(start.elapsed().as_secs_f64());
+        drop(reader);
     }
     std::fs::remove_file(&log).unwrap();
     println!(
-        "a log of 1 GB, {kept} entries about resets: {:.2} times grep -c 'reset by peer' \
+        "a log of 1 GB, {resets} entries about resets: {:.2} times grep -c 'reset by peer' \
          ({read:.2} s over {grep:.2} s)",
         read / grep
     );
-}
-
-/// A log of 1 GB, a tenth of whose lines are about resets; returns how many those are.
-fn write_large_log(path: &Path) -> u64 {
-    let mut out = BufWriter::new(File::create(path).unwrap());
-    let (mut bytes, mut kept) = (0, 0);
-    for number in 0u64.. {
-        if bytes >= 1_000_000_000 {
-            // Or the disk is still being written to while it is measured.
-            out.into_inner().unwrap().sync_all().unwrap();
-            return kept;
-        }
-        let seconds = number / 500;
-        let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-        let what = match number % 10 {
-            0 => "recv() failed (104: Connection reset by peer) while reading response header from \
-                  upstream",
-            1..=3 => "open() \"/srv/www/missing.png\" failed (2: No such file or directory)",
-            4..=6 => "access forbidden by rule",
-            _ => "an upstream response is buffered to a temporary file /var/cache/nginx/7 while \
-                  reading upstream",
-        };
-        kept += u64::from(number % 10 == 0);
-        let page = number % 9973;
-        let line = format!(
-            "2026/01/01 {hour:02}:{minute:02}:{second:02} [error] 7#7: *{number} {what}, client: \
-             198.51.100.{}, server: shop.example.com, request: \"GET /shop/item/{page} HTTP/1.1\", \
-             upstream: \"http://192.0.2.90:8080/shop/item/{page}\", host: \"shop.example.com\"\n",
-            number % 254,
-        );
-        bytes += line.len();
-        out.write_all(line.as_bytes()).unwrap();
-    }
-    kept
 }
 
 /// Prints the memory of a session against its budget.

@@ -14,7 +14,7 @@ use rstdiag::tcp::segment::{Endpoint, Header, Segment};
 use rstdiag::time::CaptureTime;
 
 /// 2026-01-01 00:00:00 UTC, in nanoseconds.
-const START: i64 = 1_767_225_600_000_000_000;
+pub const START: i64 = 1_767_225_600_000_000_000;
 const SERVER: [u8; 4] = [192, 0, 2, 80];
 /// Segments of each response.
 const PIECES: u32 = 3;
