@@ -866,7 +866,6 @@ pub(super) fn may_go_on(message: &[u8]) -> bool {
 }
 
 /// What messages that share their first byte can be.
-#[derive(Default)]
 struct Kin {
     /// How those about the end of a connection begin.
     beginnings: Vec<Beginning>,
@@ -906,9 +905,8 @@ fn kin(message: &[u8]) -> Option<&'static Kin> {
 
 static KIN: LazyLock<[Kin; 256]> = LazyLock::new(|| {
     std::array::from_fn(|first| {
-        let is_one = |text: &&Text| {
-            text.beginning().bytes().next().is_some_and(|b| usize::from(b) == first)
-        };
+        let first = first as u8;
+        let is_one = |text: &&Text| text.beginning().as_bytes().first() == Some(&first);
         let rows = ROWS.iter().filter(|row| row.texts.iter().any(|text| is_one(&text)));
         let rows: Vec<_> = rows.collect();
         let ends = rows.iter().filter(|row| row.shows != Shows::Stays);
