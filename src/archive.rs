@@ -15,6 +15,9 @@ const LEVEL: i32 = 1;
 /// Blocks that were read last and are at hand.
 const AT_HAND: usize = 4;
 
+/// What stands before a text: its length in bytes.
+type Length = u16;
+
 /// Where a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -29,7 +32,7 @@ impl Record {
     }
 }
 
-/// Records, each of which knows where it ends.
+/// Records.
 #[derive(Debug, Default)]
 pub struct Archive {
     blocks: Vec<Block>,
@@ -49,8 +52,18 @@ struct Block {
 }
 
 impl Archive {
-    /// Adds a record, which these make together.
-    pub fn add(&mut self, parts: &[&[u8]]) -> Record {
+    /// Adds a record that tells by itself where it ends.
+    pub fn add(&mut self, record: &[u8]) -> Record {
+        self.add_parts(&[record])
+    }
+
+    /// Adds a text, of which [`Length::MAX`] bytes are kept.
+    pub fn add_text(&mut self, text: &[u8]) -> Record {
+        let len = Length::try_from(text.len()).unwrap_or(Length::MAX);
+        self.add_parts(&[&len.to_le_bytes(), &text[..len.into()]])
+    }
+
+    fn add_parts(&mut self, parts: &[&[u8]]) -> Record {
         let block = NonZeroU32::MIN.saturating_add(self.blocks.len() as u32);
         let at = Record { block, start: self.open.len() as u32 };
         parts.iter().for_each(|part| self.open.extend_from_slice(part));
@@ -69,6 +82,15 @@ impl Archive {
         }
         let block = self.unpacked(record.index())?;
         block.get(start..).map(read)
+    }
+
+    /// A text; `None` if it was removed.
+    pub fn text(&self, record: Record) -> Option<Box<[u8]>> {
+        let text = self.read(record, |bytes| {
+            let (len, text) = bytes.split_first_chunk()?;
+            text.get(..Length::from_le_bytes(*len).into()).map(Box::from)
+        });
+        text.flatten()
     }
 
     /// Removes a record. Its space is free again when its whole block is removed.
@@ -132,7 +154,7 @@ mod tests {
     #[test]
     fn records_come_back_in_any_order_and_take_less_space() {
         let mut archive = Archive::default();
-        let places: Vec<Record> = (0..20_000).map(|n| archive.add(&[&record(n)])).collect();
+        let places: Vec<Record> = (0..20_000).map(|n| archive.add(&record(n))).collect();
         for n in (0..20_000u32).map(|n| n * 7919 % 20_000) {
             assert_eq!(read(&archive, places[n as usize]), Some(record(n)));
         }
@@ -155,7 +177,7 @@ mod tests {
                 bytes
             })
             .collect();
-        let places: Vec<Record> = records.iter().map(|bytes| archive.add(&[bytes])).collect();
+        let places: Vec<Record> = records.iter().map(|bytes| archive.add(bytes)).collect();
         for (bytes, at) in records.iter().zip(places) {
             assert_eq!(read(&archive, at).as_ref(), Some(bytes));
         }
@@ -164,12 +186,22 @@ mod tests {
     #[test]
     fn a_block_without_records_takes_no_space() {
         let mut archive = Archive::default();
-        let places: Vec<Record> = (0..5_000).map(|n| archive.add(&[&record(n)])).collect();
+        let places: Vec<Record> = (0..5_000).map(|n| archive.add(&record(n))).collect();
         let kept = places[2_500];
         places.iter().filter(|at| **at != kept).for_each(|at| archive.remove(*at));
         let blocks = archive.blocks.iter().filter(|block| !block.packed.is_empty());
         assert_eq!(blocks.count(), 1);
         assert_eq!(read(&archive, kept), Some(record(2_500)));
         assert_eq!(read(&archive, places[0]), None);
+    }
+    #[test]
+    fn texts_come_back_as_far_as_a_length_goes() {
+        let mut archive = Archive::default();
+        let long = vec![b'x'; usize::from(Length::MAX) + 1];
+        let places = [&b""[..], b"GET /", &long].map(|text| archive.add_text(text));
+        let texts = places.map(|at| archive.text(at).map(|text| text.len()));
+        assert_eq!(texts, [Some(0), Some(5), Some(Length::MAX.into())]);
+        places.iter().for_each(|at| archive.remove(*at));
+        assert_eq!(archive.text(places[1]), None);
     }
 }

@@ -6,6 +6,8 @@
 
 mod support;
 
+use rstdiag::correlate::store::{request_hash, Store};
+use rstdiag::nginx::reader::ErrorLogReader;
 use rstdiag::session::{LogKind, Session, When};
 use support::builder::{Capture, Talk};
 
@@ -40,17 +42,21 @@ struct Given<'a> {
 
 const UPSTREAM: &str = "10.0.0.3:8080";
 
+/// A line of the error log.
+fn line(message: &str) -> String {
+    format!(
+        "2024/01/01 00:00:00 [error] 7#7: *1 {message}, client: 10.0.0.1, server: h, request: \
+         \"GET /a HTTP/1.1\", upstream: \"http://{UPSTREAM}/a\", host: \"h\"\n"
+    )
+}
+
 impl Given<'_> {
     fn session(&self) -> Session {
         let mut session = Session::new();
         session.set_time_zone("UTC").unwrap();
         session.begin_error_log("error.log");
         for message in self.messages {
-            let line = format!(
-                "2024/01/01 00:00:00 [error] 7#7: *1 {message}, client: 10.0.0.1, server: h, \
-                 request: \"GET /a HTTP/1.1\", upstream: \"http://{UPSTREAM}/a\", host: \"h\"\n"
-            );
-            session.log_bytes(line.as_bytes());
+            session.log_bytes(line(message).as_bytes());
         }
         session.end_log().unwrap();
         if !self.accesses.is_empty() {
@@ -127,6 +133,20 @@ fn an_idle_connection_that_nginx_was_to_use_bears_the_request_of_somebody_else()
     let upstreams = [(10, &*other), (200, IDLE)];
     let given = Given { messages: &[CONNECTING], upstreams: &upstreams, ..Given::default() };
     assert_eq!(given.said(), [(vec![], vec![1]), (vec![], vec![1])]);
+}
+
+#[test]
+fn a_connection_attempt_without_answer_is_no_idle_connection() {
+    const SILENT: &str =
+        "upstream timed out (110: Connection timed out) while connecting to upstream";
+    let mut store = Store::default();
+    let mut reader = ErrorLogReader::new();
+    for message in [CONNECTING, SILENT] {
+        reader.push(line(message).as_bytes(), &mut |line| store.keep(line));
+    }
+    store.index();
+    let passed = |entry| store.kept(entry).unwrap().traits.passed;
+    assert_eq!([passed(0), passed(1)], [None, Some(request_hash(b"GET /a"))]);
 }
 
 #[test]

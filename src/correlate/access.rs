@@ -578,11 +578,7 @@ impl Accesses {
     /// An entry as it stands in its file.
     pub(super) fn raw(&self, at: u32) -> Option<Box<[u8]>> {
         let row = self.rows.get(at as usize)?;
-        let raw = self.texts.read(row.text, |bytes| {
-            let (len, text) = bytes.split_first_chunk()?;
-            text.get(..u16::from_le_bytes(*len).into()).map(Box::from)
-        });
-        raw.flatten()
+        self.texts.text(row.text)
     }
 
     /// Whether an entry says something of an end that packets need not add to.
@@ -720,7 +716,6 @@ impl Keeper for Wanted<'_> {
             return;
         }
         self.accesses.quiet += usize::from(is_quiet);
-        let raw = entry.raw.get(..usize::from(u16::MAX)).unwrap_or(entry.raw);
         let bytes = entry.bytes_sent().or_else(|| entry.body_bytes_sent());
         let attempts = entry.attempts();
         let setting = Setting {
@@ -747,7 +742,7 @@ impl Keeper for Wanted<'_> {
             request,
             id: id.and_then(NonZeroU64::new),
             client: client.unwrap_or(Ipv6Addr::UNSPECIFIED),
-            text: self.accesses.texts.add(&[&(raw.len() as u16).to_le_bytes(), raw]),
+            text: self.accesses.texts.add_text(entry.raw),
             line: u32::try_from(number).unwrap_or(u32::MAX),
             setting: self.accesses.number_of(setting),
             bytes: bytes.map_or(u32::MAX, |bytes| u32::try_from(bytes).unwrap_or(u32::MAX)),

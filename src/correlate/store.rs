@@ -42,7 +42,7 @@ pub struct Store {
     /// What rows have in common, each once.
     settings: Vec<Setting>,
     setting_numbers: HashMap<Setting, u32>,
-    /// The entries as they stand in their files, each after its length.
+    /// The entries as they stand in their files.
     texts: Archive,
     /// Entries that were not kept because there are too many.
     dropped: u64,
@@ -301,8 +301,8 @@ impl Store {
             host: entry.host.filter(|_| !entry.truncated).map(host_hash),
         };
         let client = end.peer.filter(|_| end.leg == Leg::Client).or(entry.client);
-        // What was sent on a kept-alive connection before it was reset was another request. One that
-        // does not answer is a new one.
+        // What was sent on a kept-alive connection before it was reset was another request. A
+        // connection attempt that nobody answers is a new connection.
         let is_idle_upstream = setting.phases.is_unsent() && setting.shows == Shows::Reset;
         let row = Row {
             time: entry.time,
@@ -315,7 +315,7 @@ impl Store {
                 .map(|(method, uri)| request_line_hash(method, uri))
                 .and_then(NonZeroU64::new),
             connection: entry.connection.and_then(NonZeroU64::new),
-            text: self.keep_text(raw),
+            text: self.texts.add_text(raw),
             client: client.and_then(address).map_or(
                 Ipv6Addr::UNSPECIFIED,
                 |client| match client {
@@ -327,11 +327,6 @@ impl Store {
             setting: self.number_of(setting),
         };
         self.rows.push(row);
-    }
-
-    fn keep_text(&mut self, raw: &[u8]) -> Record {
-        let raw = &raw[..raw.len().min(usize::from(u16::MAX))];
-        self.texts.add(&[&(raw.len() as u16).to_le_bytes(), raw])
     }
 
     fn number_of(&mut self, setting: Setting) -> u32 {
@@ -587,11 +582,7 @@ impl Store {
             return self.accesses.raw(at);
         }
         let row = self.rows.get(index as usize)?;
-        let raw = self.texts.read(row.text, |bytes| {
-            let (len, text) = bytes.split_first_chunk()?;
-            text.get(..u16::from_le_bytes(*len).into()).map(Box::from)
-        });
-        raw.flatten()
+        self.texts.text(row.text)
     }
 
     /// The file that holds an entry.

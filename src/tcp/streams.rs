@@ -204,7 +204,7 @@ impl Streams {
         let waits = if working.stream.is_over() { 1 } else { OPEN };
         let rests = self.taken - working.touched >= waits * self.patience;
         let record = match rests.then(|| pack(&mut working.stream)).flatten() {
-            Some(bytes) => self.packed.add(&[&bytes]),
+            Some(bytes) => self.packed.add(&bytes),
             None => return self.rounds.push_back((self.taken + self.patience, number)),
         };
         *slot = Slot::Resting(record, Marks::of(&working.stream));

@@ -20,9 +20,9 @@ use crate::session::{LogKind, Session};
 /// Bytes that are read at once.
 const CHUNK: usize = 256 * 1024;
 
-/// Where bytes that are read are put, in bytes: at a multiple of this. Large blocks of memory
-/// begin a little behind a page, and processors with fast string copies (AMD's Zen 3 for one)
-/// take twice as long to copy a page there.
+/// Bytes that are read are put at a multiple of this address. Large blocks of memory begin 16
+/// bytes behind a page, where the kernel takes some four times as long to copy a page to on AMD's
+/// Zen 3.
 const CACHE_LINE: usize = 64;
 
 /// Looks in a row that do not find a file before it is no longer looked for under other names:
