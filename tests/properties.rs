@@ -45,11 +45,14 @@ type Fields = BTreeMap<&'static str, String>;
 
 /// Offset of the TCP flags in a frame of IPv4 over Ethernet without options.
 const FLAGS: usize = 14 + 20 + 13;
+/// How much further on they are in IPv6.
+const LONGER: usize = 20;
 const FIN: u8 = 1;
 const RST: u8 = 4;
 
 fn has(frame: &Frame, flag: u8) -> bool {
-    frame.bytes.get(FLAGS).is_some_and(|flags| flags & flag != 0)
+    let longer = if frame.bytes[14] >> 4 == 6 { LONGER } else { 0 };
+    frame.bytes.get(FLAGS + longer).is_some_and(|flags| flags & flag != 0)
 }
 
 fn frames_of(case: &Case) -> Vec<Frame> {
@@ -216,7 +219,7 @@ fn a_packet_less_contradicts_nothing() {
 
 /// Of two packets of different sides of which one is a FIN or RST, either may be the first.
 fn may_cross(one: &Frame, other: &Frame) -> bool {
-    let source = 14 + 12..14 + 16;
+    let source = if one.bytes[14] >> 4 == 6 { 14 + 8..14 + 24 } else { 14 + 12..14 + 16 };
     let sides_differ = one.bytes[source.clone()] != other.bytes[source];
     sides_differ && (has(one, FIN | RST) || has(other, FIN | RST))
 }

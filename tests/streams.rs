@@ -101,11 +101,14 @@ fn sequence_numbers_may_wrap_anywhere() {
     check("with numbers that wrap", |case| !case.script.contains("isn "), &talks);
 }
 
-/// Without identifications copies can't be told apart from retransmissions.
+/// Without identifications copies can't be told apart from retransmissions, and a frame that is cut
+/// within its headers is cut elsewhere.
 #[test]
 fn the_version_of_ip_does_not_matter() {
     let named = |case: &Case| case.want.contains("client=");
-    check("over IPv6", |case| !case.has_copies() && !named(case), &[Talk::default().over_v6()]);
+    let cut = |case: &Case| case.script.contains("timestamps");
+    let applies = |case: &Case| !case.has_copies() && !named(case) && !cut(case);
+    check("over IPv6", applies, &[Talk::default().over_v6()]);
 }
 
 /// Nothing but the segments counts: not how often somebody asked, nor that the end was told.

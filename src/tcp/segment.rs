@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use etherparse::TcpSlice;
+use etherparse::TcpHeaderSlice;
 use serde::{Deserialize, Serialize};
 
 use crate::time::CaptureTime;
@@ -75,10 +75,20 @@ pub struct Header {
     pub rst: bool,
 }
 
+/// Bytes of a TCP header without its options.
+const FIXED: usize = 20;
+
 /// Source port, destination port, header, and payload of the bytes of a segment that starts
-/// with its TCP header, or `None` when they are no TCP header.
+/// with its TCP header, or `None` when they are no TCP header. A frame may have been cut within
+/// the options, which nothing here depends on: then there is no payload at hand.
 pub fn slice(bytes: &[u8]) -> Option<(u16, u16, Header, &[u8])> {
-    let tcp = TcpSlice::from_slice(bytes).ok()?;
+    let mut fixed: [u8; FIXED] = bytes.get(..FIXED)?.try_into().ok()?;
+    let header_len = usize::from(fixed[12] >> 4) * 4;
+    if header_len < FIXED {
+        return None;
+    }
+    fixed[12] = (FIXED as u8 / 4) << 4;
+    let tcp = TcpHeaderSlice::from_slice(&fixed).ok()?;
     let header = Header {
         seq: tcp.sequence_number(),
         ack: tcp.acknowledgment_number(),
@@ -88,5 +98,27 @@ pub fn slice(bytes: &[u8]) -> Option<(u16, u16, Header, &[u8])> {
         fin: tcp.fin(),
         rst: tcp.rst(),
     };
-    Some((tcp.source_port(), tcp.destination_port(), header, tcp.payload()))
+    let payload = bytes.get(header_len..).unwrap_or_default();
+    Some((tcp.source_port(), tcp.destination_port(), header, payload))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn twenty_bytes_of_a_header_suffice() {
+        let mut bytes = [0; 34];
+        bytes[..4].copy_from_slice(&[0x9c, 0x40, 0, 80]);
+        (bytes[7], bytes[12], bytes[13]) = (5, 8 << 4, 0x11);
+        for (held, payload) in [(20, 0), (31, 0), (32, 0), (34, 2)] {
+            let (src, dst, tcp, data) = slice(&bytes[..held]).unwrap_or_default();
+            assert_eq!((src, dst, tcp.seq), (40_000, 80, 5), "{held} bytes");
+            assert!(tcp.fin && tcp.ack_flag && !tcp.rst);
+            assert_eq!(data.len(), payload);
+        }
+        assert_eq!(slice(&bytes[..19]), None);
+        bytes[12] = 4 << 4;
+        assert_eq!(slice(&bytes), None, "no header is that short");
+    }
 }

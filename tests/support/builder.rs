@@ -40,7 +40,8 @@
 //!
 //! Sequence and acknowledgment numbers follow from what was sent and what arrived. `open` takes
 //! `drop` for a capture that starts later. Lines of their own, before all others: `v6`,
-//! `snaplen 96`, `doubled` (every frame twice) and `isn 100 200` (of client and server).
+//! `snaplen 96`, `timestamps` (TCP's option of that name in every header), `doubled` (every frame
+//! twice) and `isn 100 200` (of client and server).
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -48,7 +49,9 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
-use etherparse::{IpHeaders, IpNumber, Ipv4Header, Ipv6Header, PacketBuilder, TcpHeader};
+use etherparse::{
+    IpHeaders, IpNumber, Ipv4Header, Ipv6Header, PacketBuilder, TcpHeader, TcpOptionElement,
+};
 use pcap_file::pcap::{PcapHeader, PcapPacket, PcapWriter};
 use pcap_file::{DataLink, TsResolution};
 
@@ -283,6 +286,7 @@ struct Player {
     ends: [End; 2],
     now: i64,
     snaplen: usize,
+    timestamps: bool,
     doubled: bool,
     /// Frames, and how many further ones each stands behind.
     frames: Vec<(usize, Frame)>,
@@ -296,6 +300,7 @@ impl Player {
             ends: [end(talk.isn[0], 1000), end(talk.isn[1], 5000)],
             now: talk.start - MILLISECOND,
             snaplen: usize::MAX,
+            timestamps: false,
             doubled: false,
             frames: Vec::new(),
         }
@@ -315,6 +320,7 @@ impl Player {
                     self.addresses = talk.over_v6().ends;
                 }
                 "snaplen" => self.snaplen = argument(0) as usize,
+                "timestamps" => self.timestamps = true,
                 "doubled" => self.doubled = true,
                 "isn" => {
                     self.ends[0].isn = argument(0);
@@ -350,7 +356,11 @@ impl Player {
         let seq = line.seq.or(own.next);
         let ack = line.ack.or(own.got);
         let end = seq + line.length();
-        let flags = tcp_header(&line, &self.addresses, side);
+        let mut flags = tcp_header(&line, &self.addresses, side);
+        if self.timestamps {
+            let stamp = TcpOptionElement::Timestamp((self.now / MILLISECOND) as u32, 0);
+            flags.set_options(&[stamp]).expect("room for an option");
+        }
         let header = TcpHeader {
             sequence_number: own.isn.wrapping_add(seq as u32),
             acknowledgment_number: match line.has('.') {

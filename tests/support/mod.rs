@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::path::Path;
 
-use etherparse::{LaxNetSlice, LaxSlicedPacket, TransportSlice};
+use etherparse::{IpNumber, LaxNetSlice, LaxSlicedPacket};
 use pcap_file::pcap::PcapReader;
 use pcap_file::DataLink;
 use rstdiag::session::Session;
@@ -96,7 +96,11 @@ fn segment<'a>(
         DataLink::RAW => LaxSlicedPacket::from_ip(frame_bytes).ok()?,
         other => panic!("the replay does not read {other:?}"),
     };
-    let Some(TransportSlice::Tcp(tcp)) = packet.transport else { return None };
+    let ip =
+        packet.ip_payload().filter(|ip| ip.ip_number == IpNumber::TCP && !ip.fragmented)?;
+    // Ethernet pads short frames, and a capture may cut long ones, also within the TCP header.
+    let (src_port, dst_port, header, payload) = slice(ip.payload)?;
+    let header_len = usize::from(ip.payload[12] >> 4) * 4;
     let (src, dst, ip_id, ttl, ip_payload) = match packet.net? {
         LaxNetSlice::Ipv4(ip) => {
             let header = ip.header();
@@ -112,12 +116,9 @@ fn segment<'a>(
         }
         LaxNetSlice::Arp(_) => return None,
     };
-    let (src_port, dst_port, header, payload) = slice(tcp.slice())?;
     let src = Endpoint { addr: Some(src), port: src_port };
     let dst = Endpoint { addr: Some(dst), port: dst_port };
-    let payload_len = ip_payload.checked_sub(tcp.header_slice().len())? as u32;
-    // Ethernet pads short frames; the padding is no payload.
-    let payload = &payload[..payload.len().min(payload_len as usize)];
+    let payload_len = ip_payload.checked_sub(header_len)? as u32;
     let stream = streams.number(src, dst, &header);
     Some(Segment {
         frame,
