@@ -194,6 +194,22 @@ fn identifiers_tell_the_requests_of_a_storm_apart() {
     };
     let told = storm(answered, |at| with_id(UPSTREAM, at));
     assert_eq!(told.len(), 100);
+    // In HTTP/2 it is a field as well: :method GET, :path /a, x-request-id.
+    let in_http2 = |at: usize| {
+        let id: String = format!("{at:03}").bytes().map(|byte| format!("{byte:02x}")).collect();
+        format!(
+            r#"open
+            c "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" hex:000000040000000000 hex:00001701050000000182{}{id}
+            s hex:000000040000000000 hex:00000101050000000188 +0.1
+            c ."#,
+            "04022f61400c782d726571756573742d696403"
+        )
+    };
+    let told = storm(in_http2, |at| {
+        let head = format!(r#""GET /a HTTP/1.1\r\nX-Request-ID: {at:03}\r\n\r\n""#);
+        UPSTREAM.replace("GET:/a", &head)
+    });
+    assert_eq!(told.len(), 100);
     // One that all have in common tells nothing.
     let told = storm(|_| with_id(CLIENT, 1), |_| with_id(UPSTREAM, 1));
     assert!(told.is_empty(), "{told:?}");

@@ -280,6 +280,7 @@ impl FastCgi {
             exchange.request = asked.text().map(|text| http::kept(&text));
             exchange.host = asked.host;
             exchange.id = asked.id;
+            exchange.clients = asked.clients.into();
         }
     }
 

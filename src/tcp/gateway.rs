@@ -4,10 +4,13 @@
 //! None of the three begins with a mark of its own, so what counts as their beginning is strict:
 //! the first variable has to be there, in the form in which servers send it.
 
+use std::net::IpAddr;
+
+use crate::tcp::forwarded;
 use crate::tcp::http::{host_hash, id_hash};
 
 /// What the variables ask for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Asked<'a> {
     /// REQUEST_METHOD
     pub method: Option<&'a str>,
@@ -17,6 +20,8 @@ pub struct Asked<'a> {
     pub host: Option<u64>,
     /// [`id_hash`] of HTTP_X_REQUEST_ID.
     pub id: Option<u64>,
+    /// Addresses that REMOTE_ADDR and the request's fields name, one of which is the client's.
+    pub clients: Vec<IpAddr>,
     /// CONTENT_LENGTH, which is empty where there is no body; `None` if it is no number.
     length: Option<u64>,
 }
@@ -35,6 +40,10 @@ impl<'a> Asked<'a> {
                 b"HTTP_X_REQUEST_ID" => asked.id = id_hash(value),
                 b"CONTENT_LENGTH" if value.is_empty() => asked.length = Some(0),
                 b"CONTENT_LENGTH" => asked.length = text.and_then(number),
+                b"REMOTE_ADDR" => forwarded::add(&mut asked.clients, value),
+                field if field.starts_with(b"HTTP_") => {
+                    forwarded::add(&mut asked.clients, value);
+                }
                 _ => {}
             }
         }
@@ -187,6 +196,7 @@ fn fastcgi_length(bytes: &[u8]) -> Option<(usize, &[u8])> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -251,6 +261,31 @@ mod tests {
             let told = starts_scgi(other);
             assert!(!told || scgi_end(other).is_none(), "{}", other.escape_ascii());
         }
+    }
+
+    /// What a server tells of its client, and what the client's own fields tell, save the host.
+    const NAMED: [(&str, &str); 5] = [
+        ("CONTENT_LENGTH", "0"),
+        ("REMOTE_ADDR", "192.0.2.7"),
+        ("HTTP_HOST", "10.0.0.1"),
+        ("HTTP_X_FORWARDED_FOR", "198.51.100.3, 192.0.2.7"),
+        ("HTTP_X_REAL_IP", "2001:db8::7"),
+    ];
+
+    #[test]
+    fn clients_are_named_in_whatever_wrapping() {
+        let named: Vec<IpAddr> =
+            ["192.0.2.7", "198.51.100.3", "2001:db8::7"].map(|ip| ip.parse().unwrap()).into();
+        let in_uwsgi = uwsgi(&NAMED);
+        assert_eq!(uwsgi_request(&in_uwsgi).unwrap().clients, named);
+        let vars: String = NAMED.map(|(name, value)| format!("{name}\0{value}\0")).concat();
+        let in_scgi = format!("{}:{vars},", vars.len());
+        assert_eq!(scgi_request(in_scgi.as_bytes()).unwrap().clients, named);
+        let in_fastcgi = NAMED.map(|(name, value)| {
+            let lengths = [name.len() as u8, value.len() as u8];
+            [&lengths[..], name.as_bytes(), value.as_bytes()].concat()
+        });
+        assert_eq!(fastcgi_request(&in_fastcgi.concat()).unwrap().clients, named);
     }
 
     #[test]

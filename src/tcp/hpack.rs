@@ -31,6 +31,8 @@ pub enum Name {
     Host,
     /// `content-length`
     ContentLength,
+    /// `x-request-id`
+    RequestId,
     /// Any other.
     Other,
 }
@@ -44,6 +46,7 @@ impl Name {
             b":status" => Name::Status,
             b"host" => Name::Host,
             b"content-length" => Name::ContentLength,
+            b"x-request-id" => Name::RequestId,
             _ => Name::Other,
         }
     }

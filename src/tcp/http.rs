@@ -170,7 +170,7 @@ impl Dialect {
 
     fn parse_request(self, head: &[u8]) -> Option<RequestHead> {
         match self {
-            Dialect::Http => parse_request(head),
+            Dialect::Http => parse_head(head, parse_request),
             Dialect::Uwsgi => asked_for(gateway::uwsgi_request(head)?),
             Dialect::Scgi => asked_for(gateway::scgi_request(head)?),
         }
@@ -178,7 +178,7 @@ impl Dialect {
 
     fn parse_response(self, head: &[u8]) -> Option<ResponseHead> {
         match self {
-            Dialect::Http => parse_response(head),
+            Dialect::Http => parse_head(head, parse_response),
             Dialect::Uwsgi | Dialect::Scgi => parse_answer(head),
         }
     }
@@ -933,7 +933,7 @@ struct ResponseHead {
 
 /// As tolerant as servers and clients are: what is odd in a header line is no reason to lose
 /// the framing.
-fn parser() -> httparse::ParserConfig {
+fn tolerant() -> httparse::ParserConfig {
     let mut config = httparse::ParserConfig::default();
     config
         .allow_multiple_spaces_in_request_line_delimiters(true)
@@ -945,12 +945,26 @@ fn parser() -> httparse::ParserConfig {
     config
 }
 
-fn parse_request(head: &[u8]) -> Option<RequestHead> {
+/// What a head says by the letter; else, unless that leaves its framing open, what tolerant
+/// receivers read.
+fn parse_head<T>(
+    head: &[u8],
+    parse: impl Fn(&[u8], &httparse::ParserConfig) -> Option<T>,
+) -> Option<T> {
+    let strictly = parse(head, &httparse::ParserConfig::default());
+    strictly.or_else(|| parse(head, &tolerant()).filter(|_| !has_blurred_framing(head)))
+}
+
+fn parse_request(head: &[u8], config: &httparse::ParserConfig) -> Option<RequestHead> {
     let mut headers = [MaybeUninit::uninit(); limits::HEADERS];
     let mut request = httparse::Request::new(&mut []);
-    parser().parse_request_with_uninit_headers(&mut request, head, &mut headers).ok()?;
+    config.parse_request_with_uninit_headers(&mut request, head, &mut headers).ok()?;
     let (method, target) = (request.method?, request.path?);
-    let framing = framing(request.headers)?;
+    let framing = match framing(request.headers, request.version?)? {
+        // Where such a request ends, its server can't tell (RFC 9112, section 6.3).
+        Framing::UntilClose => return None,
+        framing => framing,
+    };
     Some(RequestHead {
         kind: Kind::of(method),
         text: Some(kept(&[method, " ", target].concat())),
@@ -962,10 +976,10 @@ fn parse_request(head: &[u8]) -> Option<RequestHead> {
     })
 }
 
-fn parse_response(head: &[u8]) -> Option<ResponseHead> {
+fn parse_response(head: &[u8], config: &httparse::ParserConfig) -> Option<ResponseHead> {
     let mut headers = [MaybeUninit::uninit(); limits::HEADERS];
     let mut response = httparse::Response::new(&mut []);
-    parser().parse_response_with_uninit_headers(&mut response, head, &mut headers).ok()?;
+    config.parse_response_with_uninit_headers(&mut response, head, &mut headers).ok()?;
     let upgrade = header(response.headers, "upgrade").unwrap_or_default().trim_ascii();
     let is = |name: &str| upgrade.eq_ignore_ascii_case(name.as_bytes());
     let next = match () {
@@ -974,7 +988,7 @@ fn parse_response(head: &[u8]) -> Option<ResponseHead> {
         () => Next::Anything,
     };
     let id = header(response.headers, "x-request-id").and_then(id_hash);
-    let framing = framing(response.headers)?;
+    let framing = framing(response.headers, response.version?)?;
     Some(ResponseHead { status: response.code?, id, next, framing })
 }
 
@@ -985,16 +999,16 @@ fn asked_for(asked: Asked<'_>) -> Option<RequestHead> {
         text: asked.text().map(|text| kept(&text)),
         host: asked.host,
         id: asked.id,
-        clients: Box::default(),
-        upgrade: false,
         framing: Framing::Length(asked.length()?),
+        clients: asked.clients.into(),
+        upgrade: false,
     })
 }
 
 /// The head of what a gateway answers: that of a response, or of CGI (RFC 3875, section 6).
 fn parse_answer(head: &[u8]) -> Option<ResponseHead> {
     if starts_response(head) {
-        return parse_response(head);
+        return parse_head(head, parse_response);
     }
     let mut headers = [httparse::EMPTY_HEADER; limits::HEADERS];
     let httparse::Status::Complete((_, headers)) =
@@ -1009,7 +1023,7 @@ fn parse_answer(head: &[u8]) -> Option<ResponseHead> {
         None => 200,
     };
     // Nobody reads chunks from a gateway.
-    let framing = match framing(headers)? {
+    let framing = match framing(headers, 1)? {
         Framing::Chunked => Framing::UntilClose,
         framing => framing,
     };
@@ -1024,6 +1038,14 @@ pub fn cgi_status(head: &[u8]) -> Option<u16> {
 
 fn header<'a>(headers: &[httparse::Header<'a>], name: &str) -> Option<&'a [u8]> {
     headers.iter().find(|h| h.name.eq_ignore_ascii_case(name)).map(|h| h.value)
+}
+
+/// The value of each field of this name.
+fn values<'a>(
+    headers: &'a [httparse::Header<'a>],
+    name: &'a str,
+) -> impl Iterator<Item = &'a [u8]> {
+    headers.iter().filter(|h| h.name.eq_ignore_ascii_case(name)).map(|h| h.value)
 }
 
 /// Addresses that headers name, one of which may be the client's.
@@ -1047,20 +1069,87 @@ pub fn kept(text: &str) -> Box<str> {
     text[..end.unwrap_or(0)].into()
 }
 
-/// What the headers say of the body (RFC 9112, section 6.3); `None` where they contradict
-/// themselves.
-fn framing(headers: &[httparse::Header<'_>]) -> Option<Framing> {
-    if let Some(coding) = header(headers, "transfer-encoding") {
-        let last = coding.rsplit(|b| *b == b',').next().unwrap_or_default().trim_ascii();
-        return Some(match last.eq_ignore_ascii_case(b"chunked") {
-            true => Framing::Chunked,
-            false => Framing::UntilClose,
-        });
+/// The fields that tell where a body ends.
+const LENGTH: &str = "content-length";
+const CODING: &str = "transfer-encoding";
+
+/// What the fields of a message of HTTP/1.`version` say of its body (RFC 9112, section 6.3);
+/// `None` where receivers differ in what they make of it.
+fn framing(headers: &[httparse::Header<'_>], version: u8) -> Option<Framing> {
+    match values(headers, CODING).next() {
+        // Such a message is faulty, whatever else it says (section 6.1).
+        Some(_) if version == 0 => None,
+        Some(_) => transfer_coding(headers),
+        None => Some(content_length(headers)?.map_or(Framing::None, Framing::Length)),
     }
-    let Some(length) = header(headers, "content-length") else { return Some(Framing::None) };
-    let length = std::str::from_utf8(length).ok()?.trim();
-    let length = length.bytes().all(|b| b.is_ascii_digit()).then(|| length.parse().ok())??;
-    Some(Framing::Length(length))
+}
+
+/// Fields of one name are one list, which may have empty members (RFC 9110, section 5.6.1).
+fn members<'a>(
+    headers: &'a [httparse::Header<'a>],
+    name: &'a str,
+) -> impl Iterator<Item = &'a [u8]> {
+    let all = values(headers, name).flat_map(|value| value.split(|byte| *byte == b','));
+    all.map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
+}
+
+/// Chunks, if they are the last coding. What else names them, receivers read in their own ways;
+/// so they do with a length beside other codings.
+fn transfer_coding(headers: &[httparse::Header<'_>]) -> Option<Framing> {
+    const CHUNKED: &[u8] = b"chunked";
+    let is_chunked = |coding: &[u8]| coding.eq_ignore_ascii_case(CHUNKED);
+    if members(headers, CODING).last().is_some_and(is_chunked) {
+        return Some(Framing::Chunked);
+    }
+    let names = |coding: &[u8]| coding.windows(CHUNKED.len()).any(is_chunked);
+    let blurred = members(headers, CODING).any(names);
+    let alone = values(headers, LENGTH).next().is_none();
+    (alone && !blurred).then_some(Framing::UntilClose)
+}
+
+/// The length that all fields agree in, if there are any; `None` if they do not, or it is none.
+fn content_length(headers: &[httparse::Header<'_>]) -> Option<Option<u64>> {
+    let mut agreed = None;
+    for value in values(headers, LENGTH).flat_map(|value| value.split(|byte| *byte == b',')) {
+        let digits = std::str::from_utf8(value.trim_ascii()).ok()?;
+        let length =
+            digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())??;
+        if i64::try_from(length).is_err() || *agreed.get_or_insert(length) != length {
+            return None;
+        }
+    }
+    Some(agreed)
+}
+
+/// Whether the head has a line that one receiver takes for a field of the framing and another
+/// one does not: with white space before its name or its colon, with a character that fields
+/// may not have, without a colon, or folded (RFC 9112, sections 5.1 and 5.2).
+fn has_blurred_framing(head: &[u8]) -> bool {
+    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let mut lines = head.split(|byte| *byte == b'\n').skip(1).peekable();
+    while let Some(line) = lines.next() {
+        let text = line.trim_ascii();
+        let behind = [LENGTH, CODING].into_iter().find_map(|name| {
+            let (start, behind) = text.split_at_checked(name.len())?;
+            start.eq_ignore_ascii_case(name.as_bytes()).then_some(behind)
+        });
+        let is_sound = |behind: &[u8]| match behind {
+            // The name goes on, and is another one.
+            [b'-' | b'_' | b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9', ..] => true,
+            [b':', value @ ..] => {
+                let is_folded =
+                    lines.peek().is_some_and(|next| next.first().is_some_and(is_blank));
+                let is_indented = line.first().is_some_and(is_blank);
+                let is_text = value.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\t'));
+                is_text && !is_folded && !is_indented
+            }
+            _ => false,
+        };
+        if !behind.is_none_or(is_sound) {
+            return true;
+        }
+    }
+    false
 }
 
 #[cfg(test)]

@@ -35,6 +35,9 @@ const END_HEADERS: u8 = 4;
 const PADDED: u8 = 8;
 const PRIORITY: u8 = 0x20;
 
+/// A longer frame has to be allowed (RFC 9113, section 4.2).
+const LONGEST_FOR_ALL: u64 = 1 << 14;
+
 /// A side announced the end of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GoAway {
@@ -85,6 +88,8 @@ struct Frames {
     block: Vec<u8>,
     /// The frame that began the block: its type, flags and stream.
     began: (u8, u8, u32),
+    /// The stream of a block that has not ended.
+    unended: Option<u32>,
     headers: Hpack,
 }
 
@@ -119,7 +124,9 @@ impl Frames {
             Some(part) => self.block.extend_from_slice(part),
             None => self.incomplete = true,
         }
-        (flags & END_HEADERS != 0).then_some(self.began)
+        let is_whole = flags & END_HEADERS != 0;
+        self.unended = (!is_whole).then_some(stream);
+        is_whole.then_some(self.began)
     }
 
     /// What the block says, if it and all before it can be read.
@@ -158,6 +165,7 @@ struct Head {
     authority: Option<Box<[u8]>>,
     status: Option<u16>,
     length: Option<u64>,
+    id: Option<u64>,
     clients: Vec<IpAddr>,
 }
 
@@ -170,6 +178,7 @@ impl Head {
             Name::Host if self.authority.is_none() => self.authority = Some(value.into()),
             Name::Status => self.status = number(value).and_then(|n| n.try_into().ok()),
             Name::ContentLength => self.length = number(value),
+            Name::RequestId => self.id = http::id_hash(value),
             Name::Other => forwarded::add(&mut self.clients, value),
             Name::Host => {}
         }
@@ -328,8 +337,12 @@ impl Http2 {
         let frames = self.frames(side);
         let (kind, flags, stream) = frames.current();
         let payload = frames.left;
-        if kind > CONTINUATION.max(PUSH_PROMISE) + 7 {
-            // No type in use has such a number: these are no frames.
+        // Extensions have types of their own, which whoever does not know them ignores
+        // (RFC 9113, section 5.5). None sends frames that are longer than everybody takes: those
+        // are no frames. Nothing stands between the frames of a header block (section 4.3).
+        let is_none = kind > CONTINUATION && payload > LONGEST_FOR_ALL;
+        let continues = (kind == CONTINUATION).then_some(stream);
+        if is_none || frames.unended != continues {
             frames.lost = true;
             return;
         }
@@ -404,6 +417,7 @@ impl Http2 {
             (Side::Client, Some(head)) if exchange.request.is_none() => {
                 exchange.request = head.request();
                 exchange.host = head.authority.as_deref().map(http::host_hash);
+                exchange.id = head.id.or(exchange.id);
                 exchange.clients = head.clients.as_slice().into();
                 exchange.bodiless |= head.method.as_deref() == Some(b"HEAD");
             }
@@ -412,6 +426,7 @@ impl Http2 {
                 Some(100..=199) => exchange.answered = Progress::None,
                 status => {
                     exchange.status = status;
+                    exchange.id = exchange.id.or(head.id);
                     exchange.bodiless |= matches!(status, Some(204 | 304));
                     let length = head.length.filter(|_| !exchange.bodiless);
                     exchange.promised = length.and_then(|length| length.try_into().ok());
@@ -612,6 +627,57 @@ mod tests {
         ];
         let http = play(&[&frames[..], &pushed[..]].concat());
         assert_eq!(told(&http), "1/0 Complete/Begun GET /a 404");
+    }
+
+    #[test]
+    fn frames_of_unknown_types_are_no_part_of_any_exchange() {
+        let long = vec![0; LONGEST_FOR_ALL as usize];
+        let extensions: [Frame<'_>; 5] = [
+            (Client, 16, 0, 0, b"\0\0\0\x01u=3"),
+            (Client, 0x2a, 0xff, 0, b"hello"),
+            (Server, 10, 0, 1, b"\0\x01xh2=\":443\""),
+            (Server, 12, 0, 0, b""),
+            (Server, 255, 1, 1, &long),
+        ];
+        let mut frames = vec![(Client, HEADERS, END_HEADERS | END_STREAM, 1, GET)];
+        frames.extend(extensions);
+        frames.push((Server, HEADERS, END_HEADERS | END_STREAM, 1, OK));
+        assert_eq!(told(&play(&frames)), "1/1 Complete/Complete GET / 200");
+        let longer = vec![0; long.len() + 1];
+        assert!(play(&[(Client, 0x2a, 0, 0, &longer)]).is_lost());
+    }
+
+    #[test]
+    fn nothing_stands_between_the_frames_of_a_block() {
+        let begun = (Client, HEADERS, END_STREAM, 1, GET);
+        let rest: Frame<'_> = (Client, CONTINUATION, END_HEADERS, 1, b"");
+        assert!(!play(&[begun, (Server, 0x2a, 0, 0, b""), rest]).is_lost());
+        for between in [
+            (Client, 0x2a, 0, 0, &b"x"[..]),
+            (Client, DATA, 0, 1, b"x"),
+            (Client, 4, 0, 0, b""),
+        ] {
+            assert!(play(&[begun, between, rest]).is_lost(), "{between:?}");
+        }
+        assert!(play(&[begun, (Client, CONTINUATION, END_HEADERS, 3, b"")]).is_lost());
+        assert!(play(&[rest]).is_lost(), "what continues nothing");
+    }
+
+    #[test]
+    fn an_identifier_is_the_requests_or_else_the_responses() {
+        let with_id = |begin: &[u8], id: &str| {
+            [begin, b"\x40\x0cx-request-id", &[id.len() as u8], id.as_bytes()].concat()
+        };
+        let (asked, answered) = (with_id(GET, "1-2.3.4.5"), with_id(OK, "other"));
+        for (request, wanted) in [(&asked[..], "1-2.3.4.5"), (GET, "other")] {
+            let http = play(&[
+                (Client, HEADERS, END_HEADERS | END_STREAM, 1, request),
+                (Server, HEADERS, END_HEADERS | END_STREAM, 1, &answered),
+            ]);
+            let exchange = http.exchange().unwrap();
+            assert_eq!(exchange.id, http::id_hash(wanted.as_bytes()));
+            assert!(exchange.clients.is_empty());
+        }
     }
 
     #[test]

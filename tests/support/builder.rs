@@ -22,7 +22,7 @@
 //! | `uwsgi:GET:/a:0` `scgi:POST:/p:10` | the variables of a request, and the length of its body |
 //! | `cgi:10` `cgi:close` | the head of a gateway's answer |
 //! | `x*10` | a byte, many times |
-//! | `"a\r\n"` | text |
+//! | `"a\r\n\x22"` | text |
 //! | `hex:160301` | bytes |
 //! | `upgrade:websocket` `switch:websocket` | a request for another protocol, and the 101 |
 //! | `ws:81:5` `wsm:01:70000` | a WebSocket frame: first byte, length; `wsm` is masked |
@@ -485,7 +485,7 @@ pub fn payload(word: &str) -> Vec<u8> {
         return bytes[from..to].to_vec();
     }
     if let Some(text) = word.strip_prefix('"').and_then(|word| word.strip_suffix('"')) {
-        return text.replace("\\r", "\r").replace("\\n", "\n").into_bytes();
+        return unescaped(text);
     }
     if let Some((byte, count)) = word.split_once('*').filter(|(byte, _)| byte.len() == 1) {
         return byte.repeat(count.parse().expect("a count")).into_bytes();
@@ -596,6 +596,23 @@ fn vars<'a>(method: &'a str, uri: &'a str, length: &'a str) -> [(&'a str, &'a st
         ("REQUEST_URI", uri),
         ("CONTENT_LENGTH", length),
     ]
+}
+
+/// Text with `\\r`, `\\n` and `\\x` with two digits in it.
+fn unescaped(text: &str) -> Vec<u8> {
+    let mut parts = text.split('\\');
+    let mut out = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        let (byte, rest) = match part.split_at(1) {
+            ("r", rest) => (b'\r', rest),
+            ("n", rest) => (b'\n', rest),
+            ("x", rest) => (u8::from_str_radix(&rest[..2], 16).unwrap(), &rest[2..]),
+            _ => panic!("{text}: what is \\{part}?"),
+        };
+        out.push(byte);
+        out.extend(rest.as_bytes());
+    }
+    out
 }
 
 /// The head of a gateway's answer.
