@@ -8,8 +8,13 @@
 use std::fs;
 use std::path::Path;
 
+use targets::builder::{Capture, Frame, Talk};
+
 use rstdiag::nginx::log_format::LogFormat;
 
+#[allow(dead_code)]
+#[path = "support/cases.rs"]
+mod cases;
 #[path = "../fuzz/src/lib.rs"]
 mod targets;
 
@@ -39,6 +44,59 @@ fn access_lines() {
 #[test]
 fn log_formats() {
     replay("log_format", targets::log_format);
+}
+
+#[test]
+fn scripts_of_segments() {
+    replay("segments", targets::segments);
+}
+
+#[test]
+fn captures_with_logs() {
+    replay("capture_and_logs", targets::capture_and_logs);
+}
+
+/// Every case of `data/streams` as a fuzzer's script: where a fuzzer starts from, and a replay
+/// of its own. `RSTDIAG_SEEDS` names a folder that the scripts are written to.
+#[test]
+fn cases_are_scripts() {
+    let seeds = std::env::var_os("RSTDIAG_SEEDS");
+    for (number, case) in (0..).zip(cases::all()) {
+        println!("{}", case.name);
+        let script = script_of(&Capture::of(&Talk::default(), &case.script).frames());
+        targets::segments(&script);
+        if let Some(folder) = &seeds {
+            fs::write(Path::new(folder).join(format!("case-{number:03}")), script).unwrap();
+        }
+    }
+}
+
+/// A capture of one connection, over Ethernet and without IP options, as a fuzzer's script.
+fn script_of(frames: &[Frame]) -> Vec<u8> {
+    let is_v6 = frames.first().is_some_and(|frame| frame.bytes[12..14] == [0x86, 0xdd]);
+    let tcp_at = 14 + if is_v6 { 40 } else { 20 };
+    let mut script = vec![u8::from(is_v6), 0];
+    for frame in frames {
+        let Some(tcp) = frame.bytes.get(tcp_at..).filter(|tcp| tcp.len() >= 20) else {
+            continue;
+        };
+        let cut = (frame.wire_len - frame.bytes.len()).div_ceil(16).min(255) as u8;
+        let is_server = tcp[..2] == 80u16.to_be_bytes();
+        let payload = &tcp[20..];
+        let pieces: Vec<&[u8]> = payload.chunks(0x7ff).take(3).collect();
+        // The step with numbers and an oddity, the flags, both numbers as they are, the oddity.
+        script.push(u8::from(is_server) | 1 << 3 | 1 << 5);
+        script.push(tcp[13] | (pieces.len() as u8) << 6);
+        script.push(0xff);
+        script.extend(&tcp[4..12]);
+        script.extend([7, cut]);
+        for piece in pieces {
+            script.push(0);
+            script.extend((piece.len() as u16).to_be_bytes());
+            script.extend(piece);
+        }
+    }
+    script
 }
 
 /// Formats of which every value can be told, and some of which not every one can.

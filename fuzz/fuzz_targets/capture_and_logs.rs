@@ -1,0 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| rstdiag_fuzz::capture_and_logs(data));
