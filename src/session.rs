@@ -473,8 +473,8 @@ impl Session {
                 verdict.map(|verdict| report::matched_lines(entry, stream, &verdict))
             }
             .unwrap_or_default(),
-            Part::Unmatched(entry, _, rivals) => {
-                report::unmatched_lines(*entry, rivals, &self.store)
+            Part::Unmatched(entry, _, streams) => {
+                report::unmatched_lines(*entry, streams, &self.store)
             }
         }
     }

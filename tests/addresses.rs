@@ -182,7 +182,7 @@ fn many_clients_behind_one_load_balancer_are_told_apart_by_its_header() {
     let talks: Vec<Spoken<'_>> =
         (0..5).map(|at| (ends[at].as_str(), NGINX, at as i64, scripts[at].as_str())).collect();
     let log: Vec<String> =
-        (1..=5).rev().map(|n| reset(0, 7, &format!("192.0.2.{n}"), "/a")).collect();
+        (1..=5).rev().map(|n| reset(0, n, &format!("192.0.2.{n}"), "/a")).collect();
     let told = matches(&talks, &log);
     assert_eq!(pairs(&told), ["1>4", "2>3", "3>2", "4>1", "5>0"], "{told:?}");
 }

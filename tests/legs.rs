@@ -400,15 +400,72 @@ fn a_client_that_its_upstream_contradicts_is_doubted() {
         all.sort();
         all
     };
-    // It was asked while the second one waited, and while the first one did.
-    let want = |certain| {
+    let want = |client, upstream| {
         let of = |end: &str, entries| (end.to_owned(), entries);
         [
             of("10.0.0.1:40000", vec![]),
-            of("10.0.0.1:40001", vec![(2, certain)]),
-            of("10.0.0.2:50000", vec![(1, certain)]),
+            of("10.0.0.1:40001", client),
+            of("10.0.0.2:50000", upstream),
         ]
     };
-    assert_eq!(said(3100), want(true));
-    assert_eq!(said(1100), want(false));
+    // It was asked while the second one waited, and while the first one did. That there is but one
+    // upstream that could be meant is nothing to show then.
+    assert_eq!(said(3100), want(vec![(2, true)], vec![(1, true)]));
+    assert_eq!(said(1100), want(vec![(2, false)], vec![]));
+}
+
+/// Asks with an identifier, and what follows.
+fn with_id(answer: &str) -> String {
+    let asks = r#"c "GET /a HTTP/1.1\r\nX-Request-ID: 0123456789abcdef\r\n\r\n""#;
+    format!("open\n{asks}\n{answer}")
+}
+
+#[test]
+fn two_attempts_are_no_two_legs() {
+    let (failed, served) = (with_id("s .\ns R. +0.02"), with_id("s 200:10 x*10\nc ."));
+    let given_up = with_id("s .\nc F. +0.02\ns F.\nc .");
+    for first in [&failed, &given_up] {
+        for [nginx, one, other] in [
+            ["10.0.0.2", "10.0.0.3:8080", "10.0.0.4:8080"],
+            ["10.0.0.2", "10.0.0.3:8080", "10.0.0.3:8080"],
+            ["127.0.0.1", "127.0.0.1:8081", "127.0.0.1:8082"],
+        ] {
+            let told = legs(&[
+                (&format!("{nginx}:50000"), one, 0, first),
+                (&format!("{nginx}:50001"), other, 50, &served),
+            ]);
+            assert_eq!(told, [NEITHER, NEITHER], "{nginx} {other} {first}");
+        }
+    }
+}
+
+#[test]
+fn two_clients_are_no_two_legs() {
+    let slow = with_id("s 200:10 x*10 +0.2\nc .");
+    let served = with_id("s 200:10 x*10\nc .");
+    for (one, other) in [
+        (("10.0.0.1:40000", "10.0.0.2:80"), ("10.0.0.1:40001", "10.0.0.2:80")),
+        (("10.0.0.1:40000", "10.0.0.2:80"), ("10.0.0.9:40001", "10.0.0.2:80")),
+        (("10.0.0.1:40000", "10.0.0.2:80"), ("10.0.0.1:40001", "10.0.0.2:8080")),
+    ] {
+        let told = legs(&[(one.0, one.1, 0, &slow), (other.0, other.1, 50, &served)]);
+        assert_eq!(told, [NEITHER, NEITHER], "{one:?} {other:?}");
+    }
+}
+
+/// What could not be read may have been the request; of a handshake that failed there was none.
+#[test]
+fn who_was_refused_in_the_handshake_asked_nothing() {
+    let refused = "open\nc tls:22:300\ns hex:15030300020270 +0.3\ns F.\nc F.\ns .";
+    let hidden = "open\nc tls:22:300\ns tls:22:1500\nc tls:20:1 tls:22:40\nc tls:23:100\n\
+                  s tls:23:500 +0.3\nc .";
+    let told = |other: &str| {
+        legs(&[
+            ("10.0.0.9:40000", "10.0.0.2:443", 0, other),
+            ("10.0.0.1:40000", "10.0.0.2:80", 50, CLIENT),
+            ("10.0.0.2:50000", "10.0.0.3:8080", 60, UPSTREAM),
+        ])
+    };
+    assert_eq!(told(refused), [NEITHER, client_of(2), upstream_of(1)]);
+    assert_eq!(told(hidden), [NEITHER, NEITHER, NEITHER]);
 }

@@ -49,8 +49,9 @@ struct Said {
 }
 
 fn cases() -> Vec<Case> {
-    let cases: Cases = toml::from_str(include_str!("data/report/reasons.toml")).unwrap();
-    cases.case
+    let files =
+        [include_str!("data/report/reasons.toml"), include_str!("data/report/ends.toml")];
+    files.into_iter().flat_map(|text| toml::from_str::<Cases>(text).unwrap().case).collect()
 }
 
 impl Case {

@@ -120,6 +120,8 @@ struct Setting {
     of_body: bool,
     /// The time is exact to a millisecond.
     is_exact: bool,
+    /// The client's connection is one of QUIC.
+    is_http3: bool,
     /// Quarters of an hour by which nginx's clock was ahead of UTC.
     zone: Option<i8>,
 }
@@ -254,6 +256,11 @@ impl Accesses {
     /// How many entries there are; they are numbered from 0.
     pub fn count(&self) -> usize {
         self.rows.len()
+    }
+
+    /// The upstreams that were asked last, and the ports that nginx listened on, where entries tell.
+    pub fn addresses(&self) -> impl Iterator<Item = (Option<SocketAddr>, Option<u16>)> + '_ {
+        self.settings.iter().map(|setting| (setting.upstream, setting.server_port))
     }
 
     /// Entries that were not kept because there are too many.
@@ -613,8 +620,9 @@ impl Accesses {
     /// What a stream has to show to be the one that an entry is about; the stream of a connection
     /// that `matters` is looked for even if nothing went wrong with its last request.
     fn shows(&self, at: u32, matters: bool) -> Option<Shows> {
-        let end = self.setting(self.rows.get(at as usize)?)?.end;
+        let &Setting { end, is_http3, .. } = self.setting(self.rows.get(at as usize)?)?;
         match end.map(|end| end.shows) {
+            None if is_http3 => None,
             None | Some(Shows::CutAnswer) if matters => Some(Shows::AnyAnswer),
             shows => shows,
         }
@@ -728,6 +736,7 @@ impl Keeper for Wanted<'_> {
             host: entry.value(Variable::HttpHost).map(|host| host_hash(&host)),
             of_body: entry.bytes_sent().is_none(),
             is_exact: stamp.resolution < SECOND,
+            is_http3: entry.is_http3(),
             zone: entry
                 .utc_offset()
                 .and_then(|zone| i8::try_from(i64::from(zone) / QUARTER).ok()),

@@ -3,7 +3,7 @@
 
 use crate::nginx::access_end::AccessEnd;
 use crate::nginx::error_log::ErrorEntry;
-use crate::nginx::message::{Action, End, Leg, Shows};
+use crate::nginx::message::{Action, By, End, Leg, Shows};
 use crate::tcp::phase::Phase::{self, *};
 
 /// A set of phases.
@@ -47,6 +47,11 @@ impl Phases {
     /// Whether nginx had not sent its request: what a kept-alive connection bears is an earlier one.
     pub fn is_unsent(self) -> bool {
         self == CONNECTING
+    }
+
+    /// Whether several requests may be open at once, which encrypted data does not tell.
+    pub fn is_of_http2(self) -> bool {
+        self == HTTP2
     }
 
     /// The set without this phase.
@@ -129,6 +134,29 @@ pub fn is_idle(end: &End<'_>) -> bool {
     matches!(end.row.name, "client_closed_idle" | "client_reset_idle")
 }
 
+/// Whether nginx read the end that an entry is about from a connection that it still held: it had
+/// not closed it before. Only lingering close reads on, and writes something else.
+pub fn is_held(end: &End<'_>, entry: &ErrorEntry<'_>) -> bool {
+    match (end.by, end.leg) {
+        (By::Nginx, _) | (_, Leg::Unknown) => false,
+        (By::Peer, Leg::Client) => matches!(
+            end.row.name,
+            "client_closed_idle"
+                | "client_reset_idle"
+                | "client_closed_peek"
+                | "client_closed"
+                | "client_reset"
+        ),
+        // Both directions are closed at once, except where bytes are passed on as they are,
+        // without requests.
+        (By::Peer, Leg::Upstream) => entry.request.is_some(),
+    }
+}
+
+/// The client's connection when nginx still works on a request that came by HTTP/2, or waits for
+/// the rest of a frame.
+const HTTP2: Phases = Phases::of(&[DuringRequest, AwaitingResponse, DuringResponse, Teardown]);
+
 /// The client's connection when a response breaks off, or before its first byte.
 const CUT: Phases = Phases::of(&[AwaitingResponse, DuringResponse]);
 
@@ -150,6 +178,10 @@ pub fn phases(end: &End<'_>, entry: &ErrorEntry<'_>) -> Phases {
     }
     if entry.action.is_none() {
         return without_action(end);
+    }
+    // Of an idle connection nginx writes nothing.
+    if (end.row.name, end.action) == ("client_closed", Some(Action::ProcessingHttp2)) {
+        return HTTP2;
     }
     let row = end.action.and_then(|action| TABLE.iter().find(|row| row.0 == action));
     match (row, end.leg) {

@@ -211,12 +211,15 @@ impl<'a> Graph<'a> {
         for &edge in part {
             let Edge { unit, weight, .. } = self.edges[edge];
             let free = |e: &&usize| taken.is_free(&self.edges[**e]);
-            let best =
-                self.of_unit(unit).iter().filter(free).map(|&e| self.edges[e].weight).max();
+            let left = || self.of_unit(unit).iter().filter(free);
+            let best = left().map(|&e| self.edges[e].weight).max();
+            let as_good = left().filter(|&&e| Some(self.edges[e].weight) == best).count();
             // One that better fits took all streams from may be about any of them after all.
             let lost_all = best.is_none() && !taken.units.contains(&unit);
             if lost_all || taken.is_free(&self.edges[edge]) && best == Some(weight) {
-                out.push(Assigned { edge, rivals: self.rivals(unit), by: Decision::Open });
+                let rivals =
+                    if lost_all { self.rivals(unit) } else { as_good.saturating_sub(1) as u32 };
+                out.push(Assigned { edge, rivals, by: Decision::Open });
             }
         }
     }

@@ -2,12 +2,14 @@
 //! Whether an entry fits a stream: leg, end, time, phase, request, addresses, pair by pair.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use crate::correlate::access::{Account, CLOCKS, UNSENT};
-use crate::correlate::events::{crossed_at, end_requests, Event, Events, Kind};
+use crate::correlate::events::{
+    crossed_at, end_requests, stream_requests, Event, Events, Kind,
+};
 use crate::correlate::evidence::{Criterion, Evidence};
 use crate::correlate::legs::Addresses;
 use crate::correlate::store::Traits;
@@ -71,6 +73,8 @@ pub struct End {
     /// Of the exchanges that it can be about.
     requests: Rc<[Option<u64>]>,
     hosts: Rc<[Option<u64>]>,
+    /// A [`request_bit`] for each request of the stream, if none can be missing.
+    asked: Option<u64>,
     encrypted: bool,
     unasked: bool,
     accepted_at: Option<CaptureTime>,
@@ -78,7 +82,7 @@ pub struct End {
     is_crossed: bool,
     /// When the last request began; without one, the connection.
     asked_at: Option<CaptureTime>,
-    /// The one that asks had closed before, and learns no more of it.
+    /// Whoever it was meant for had closed before, and learns no more of it.
     is_unheard: bool,
     /// Of the exchange that was open, else of the last one.
     last: Last,
@@ -157,10 +161,15 @@ impl End {
             server: stream.end(Side::Server),
             requests: end_requests(stream, kind).into(),
             hosts: hosts.clone(),
+            asked: asked_of(stream),
             encrypted: stream.caveats().encrypted,
             unasked: stream.is_unasked(),
             accepted_at: stream.accepted_at(),
-            is_unheard: stream.fin(Side::Client).is_some_and(|fin| fin.time < time),
+            is_unheard: match kind {
+                Kind::Fin(side) => stream.is_left_before(side, false),
+                Kind::Reset(side) => stream.is_left_before(side, true),
+                Kind::Silence | Kind::Answer | Kind::CutAnswer => false,
+            },
             is_crossed: crossed_at(stream, kind).is_some(),
             asked_at: crossed_at(stream, kind)
                 .or(stream.asked_at())
@@ -178,6 +187,8 @@ pub struct Known<'a> {
     /// Clients that log and capture name by different addresses; `None` as long as the capture
     /// is being read.
     pub strangers: Option<&'a Strangers>,
+    /// Where upstreams are asked, as the log tells.
+    pub upstreams: &'a HashSet<Endpoint>,
 }
 
 impl Known<'_> {
@@ -354,7 +365,7 @@ pub(super) fn kinds(leg: Leg, traits: &Traits) -> &'static [Kind] {
         }
         (Shows::NoAnswer, true) => &[Fin(Side::Client), Reset(Side::Client), Silence],
         (Shows::NoAnswer, false) => &[Fin(Side::Server), Reset(Side::Server), Silence],
-        (Shows::NoPacket | Shows::Stays, _) => &[],
+        (Shows::NoPacket | Shows::NoTcp | Shows::Stays, _) => &[],
         (Shows::Answer, _) => &[Kind::Answer],
         (Shows::CutAnswer, _) => &[Kind::CutAnswer],
         (Shows::AnyAnswer, _) => &[Kind::Answer, Kind::CutAnswer],
@@ -380,6 +391,7 @@ fn weigh(traits: &Traits, leg: Leg, end: &End, addresses: Known<'_>) -> Option<W
     let End { requests, hosts, .. } = end;
     let phase = match leg {
         Leg::Upstream if end.is_crossed => Phase::AwaitingResponse,
+        _ if encrypted && traits.phases.is_of_http2() => Phase::Unknown,
         _ => end.phase,
     };
     let mut evidence = Evidence::default();
@@ -391,8 +403,16 @@ fn weigh(traits: &Traits, leg: Leg, end: &End, addresses: Known<'_>) -> Option<W
     if !tls_hides && !encrypted {
         return None;
     }
+    if end.is_unheard && traits.is_held {
+        return None;
+    }
     let given = addresses.nginx.leg([end.client, end.server]);
     if given.is_some_and(|given| given != leg) {
+        return None;
+    }
+    // An nginx may be asked by another one, of which a request tells.
+    let is_at_upstream = leg == Leg::Client && addresses.upstreams.contains(&server);
+    if is_at_upstream && traits.request.is_none() {
         return None;
     }
     let asked = traits.request_on(leg);
@@ -404,11 +424,6 @@ fn weigh(traits: &Traits, leg: Leg, end: &End, addresses: Known<'_>) -> Option<W
     match leg {
         Leg::Upstream => {
             evidence.add(Criterion::Upstream, is_upstream.filter(|same| *same)?);
-            // nginx closes both directions to an upstream at once, except where it passes on
-            // bytes as they are, without requests.
-            if end.is_unheard && traits.by == By::Peer && traits.request.is_some() {
-                return None;
-            }
             if let Some((from, to)) = traits.waited {
                 // One that is kept alive may end at the moment at which it is to be asked.
                 let too_early = end.asked_at.is_some_and(|asked| asked < from);
@@ -444,6 +459,9 @@ fn weigh(traits: &Traits, leg: Leg, end: &End, addresses: Known<'_>) -> Option<W
         return None;
     }
     if leg == Leg::Client {
+        if end.asked.is_some_and(|asked| traits.asked & !asked != 0) {
+            return None;
+        }
         weigh_account(&traits.account, asked, end, &mut evidence)?;
     }
     let same_host = agree_with_any(traits.host, hosts.iter().copied());
@@ -455,7 +473,11 @@ fn weigh(traits: &Traits, leg: Leg, end: &End, addresses: Known<'_>) -> Option<W
     let costs = [
         lateness(traits, time),
         if stranger { STRANGER } else { 0 },
-        if given.is_none() && !addresses.nginx.is_empty() { NOT_NGINX } else { 0 },
+        if is_at_upstream || given.is_none() && !addresses.nginx.is_empty() {
+            NOT_NGINX
+        } else {
+            0
+        },
     ];
     let weight = costs.into_iter().fold(evidence.weight(), u8::saturating_sub);
     Some(Weighed { evidence, weight, stranger })
@@ -541,6 +563,19 @@ fn agree_with_any<T: PartialEq + Copy>(
         return Some(true);
     }
     (found.is_empty() || found.contains(&Some(false))).then_some(false)
+}
+
+/// A [`request_bit`] for each request that a stream carried, if each of them can be read.
+fn asked_of(stream: &Stream) -> Option<u64> {
+    let caveats = stream.caveats();
+    if caveats.mid_stream || caveats.gap || caveats.truncated {
+        return None;
+    }
+    if stream.is_unasked() {
+        return Some(0);
+    }
+    let last = stream_requests(stream).into_iter().map(|one| Some(1 << request_bit(one?)));
+    last.chain([Some(stream.asked_earlier())]).reduce(|all, one| Some(all? | one?)).flatten()
 }
 
 /// How far the exchange had come at an end of this kind.

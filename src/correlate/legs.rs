@@ -18,6 +18,7 @@ use crate::correlate::store::{is_access, Store, Traits};
 use crate::limits;
 use crate::nginx::message::Leg;
 use crate::tcp::http::Progress;
+use crate::tcp::phase::Phase;
 use crate::tcp::segment::Endpoint;
 use crate::tcp::stream::{request_bit, Side, Stream};
 use crate::tcp::streams::Streams;
@@ -182,6 +183,9 @@ struct Asker {
     late: CaptureTime,
     /// When its answer was complete.
     answered: Option<CaptureTime>,
+    place: Between,
+    /// When either side closed it.
+    left: Option<CaptureTime>,
     /// The client's addresses: that of its packets, and those that proxies name.
     clients: Box<[IpAddr]>,
     /// The upstream that an entry about it names.
@@ -202,16 +206,49 @@ struct Passed {
     answered: bool,
     /// Nginx may have turned to another upstream after it.
     failed: bool,
-    /// The host that asks.
-    host: Option<Host>,
-    /// The server that is asked.
-    server: Option<(IpAddr, u16)>,
+    place: Between,
     request: Option<u64>,
     id: Option<u64>,
     /// Client and request that an entry about its end names.
     logged: Option<(Option<IpAddr>, u64)>,
     /// Number of the client's connection, as that entry has it.
     number: Option<u64>,
+}
+
+/// The ends of a stream.
+#[derive(Clone, Copy, Debug)]
+struct Between {
+    /// The host that asks.
+    client: Option<Host>,
+    /// The host that is asked.
+    host: Option<Host>,
+    server: Endpoint,
+    /// The leg that addresses or entries tell.
+    leg: Option<Leg>,
+}
+
+impl Between {
+    fn new(stream: &Stream, addresses: &Addresses, logged: Option<Leg>) -> Between {
+        let ends = [Side::Client, Side::Server].map(|side| stream.end(side));
+        let [client, host] = ends.map(|end| addresses.host(end));
+        let leg = addresses.leg(ends).or(logged);
+        Between { client, host, server: ends[1], leg }
+    }
+
+    /// Whether both are known to be connections of one nginx to its clients, or of one to its
+    /// upstreams: neither was opened for the other.
+    fn is_beside(&self, other: &Between) -> bool {
+        let same = |one: Option<Host>, other: Option<Host>| one.is_some() && one == other;
+        let one_listener = self.server.addr.is_some() && self.server == other.server;
+        // Who asks from an address is asked there, too, if it is a proxy.
+        let one_asks = same(self.client, other.client) && self.host != other.client;
+        let one_leg = match (self.leg, other.leg) {
+            (Some(Leg::Client), Some(Leg::Client)) => same(self.host, other.host),
+            (Some(Leg::Upstream), Some(Leg::Upstream)) => same(self.client, other.client),
+            _ => false,
+        };
+        one_listener || one_asks || one_leg
+    }
 }
 
 /// What asker and upstream have in common.
@@ -253,8 +290,7 @@ struct Pairing {
 }
 
 /// What is looked for, so that streams that stand on no leg cost nothing.
-struct Wanted<'a> {
-    addresses: &'a Addresses,
+struct Wanted {
     /// Hosts that both are asked and ask.
     proxies: HashSet<Host>,
     /// Requests that entries about upstreams name.
@@ -286,7 +322,7 @@ impl Pairing {
             }
         }
         asked.retain(|host| asking.contains(host));
-        let wanted = Wanted { addresses, proxies: asked, requests };
+        let wanted = Wanted { proxies: asked, requests };
         let mut all = Pairing {
             numbers: HashMap::new(),
             askers: Vec::new(),
@@ -301,13 +337,19 @@ impl Pairing {
                 let mut certain = matcher.certain(number).filter(|found| found.leg == leg);
                 certain.find_map(|found| store.kept(found.entry)?.connection)
             };
+            let leg = matcher.certain(number).map(|found| found.leg).next();
+            let place = Between::new(&stream, addresses, leg);
             let client = told(Leg::Client);
             if let Some(connection) = client {
                 let known = all.numbers.entry(connection);
                 known.and_modify(|frame| *frame = None).or_insert(Some(who.first_frame));
             }
-            all.add_asker(who, &stream, client, on(Leg::Client), &wanted);
-            all.add_passed(who, &stream, told(Leg::Upstream), on(Leg::Upstream), &wanted);
+            all.add_asker(who, place, &stream, client, on(Leg::Client), &wanted);
+            // No stream is that of a client that spoke HTTP/3.
+            let passed = on(Leg::Upstream);
+            if passed.is_none_or(|traits| !traits.is_http3) {
+                all.add_passed(who, place, &stream, told(Leg::Upstream), passed, &wanted);
+            }
         }
         all.sort();
         all
@@ -316,12 +358,13 @@ impl Pairing {
     fn add_asker(
         &mut self,
         who: Who,
+        place: Between,
         stream: &Stream,
         connection: Option<u64>,
         entry: Option<Traits>,
-        wanted: &Wanted<'_>,
+        wanted: &Wanted,
     ) {
-        let host = wanted.addresses.host(stream.end(Side::Server));
+        let host = place.host;
         let at_proxy = host.filter(|host| wanted.proxies.contains(host));
         let requests = stream_requests(stream);
         let mut keys: Vec<Key> = connection.map(Key::Number).into_iter().collect();
@@ -338,11 +381,11 @@ impl Pairing {
         // Without a line, what is only begun is not passed on.
         let unread = stream.exchange().filter(|e| e.request.is_none());
         let unreadable = unread.is_some_and(|e| e.sent == Progress::Lost);
-        if stream.caveats().encrypted || unreadable {
+        if stream.caveats().encrypted && !has_asked_nothing(stream) || unreadable {
             keys.extend(at_proxy.map(Key::Unreadable));
         }
         if let Some(host) = at_proxy {
-            self.add_earlier(who, stream, host);
+            self.add_earlier(who, place, stream, host);
         }
         if keys.is_empty() {
             return;
@@ -358,9 +401,11 @@ impl Pairing {
             answered.or_else(gone).unwrap_or(CaptureTime(i64::MAX))
         };
         let asked = stream.asked_at();
-        let place = self.askers.len() as u32;
+        let at = self.askers.len() as u32;
         self.askers.push(Asker {
             who,
+            place,
+            left: stream.closing().map(|closing| closing.at.time),
             from: asked.unwrap_or(stream.opened),
             to: until(UNAWARE),
             late: until(BUSY),
@@ -370,21 +415,23 @@ impl Pairing {
             vague: asked.is_none() || requests.len() != 1 || requests[0].is_none(),
         });
         for key in keys {
-            self.by_key.entry(key).or_default().places.push(place);
+            self.by_key.entry(key).or_default().places.push(at);
         }
     }
 
     /// A client of several requests could have asked, at any time, what it asked before the last
     /// one.
-    fn add_earlier(&mut self, who: Who, stream: &Stream, host: Host) {
+    fn add_earlier(&mut self, who: Who, place: Between, stream: &Stream, host: Host) {
         let bits = stream.asked_earlier();
         if bits == 0 {
             return;
         }
         let until = stream.asked_at().unwrap_or(CaptureTime(i64::MAX));
-        let place = self.askers.len() as u32;
+        let at = self.askers.len() as u32;
         self.askers.push(Asker {
             who,
+            place,
+            left: None,
             from: stream.opened,
             to: until,
             late: until,
@@ -394,20 +441,20 @@ impl Pairing {
             vague: true,
         });
         for bit in (0..u64::BITS).filter(|bit| bits & 1 << bit != 0) {
-            self.by_key.entry(Key::Earlier(host, bit)).or_default().places.push(place);
+            self.by_key.entry(Key::Earlier(host, bit)).or_default().places.push(at);
         }
     }
 
     fn add_passed(
         &mut self,
         who: Who,
+        place: Between,
         stream: &Stream,
         number: Option<u64>,
         entry: Option<Traits>,
-        wanted: &Wanted<'_>,
+        wanted: &Wanted,
     ) {
-        let end = stream.end(Side::Client);
-        let host = wanted.addresses.host(end);
+        let host = place.client;
         let exchange = stream.exchange();
         let id = exchange.and_then(|exchange| exchange.id);
         let request = stream_request(stream);
@@ -426,9 +473,9 @@ impl Pairing {
         let answered = exchange.is_some_and(|e| e.answered == Progress::Complete);
         let refused = |status| matches!(status, 403 | 404 | 429 | 500..);
         let last_data = stream.last_data().unwrap_or(at);
-        let server = stream.end(Side::Server);
         self.passed.push(Passed {
             who,
+            place,
             at,
             end: match stream.closing().filter(|_| !answered) {
                 Some(closing) => closing.at.time,
@@ -436,8 +483,6 @@ impl Pairing {
             },
             answered: answered && !stream.is_tunnelled(),
             failed: !answered || exchange.and_then(|e| e.status).is_some_and(refused),
-            host,
-            server: server.addr.map(|addr| (addr, server.port)),
             request,
             id,
             logged,
@@ -500,10 +545,9 @@ impl Pairing {
             // One that asked for something else by then is not looked for elsewhere.
             return self.fitting(&[Key::Number(number)], passed, |_| true).one();
         }
-        let by_id = passed
-            .id
-            .into_iter()
-            .flat_map(|id| [passed.host.map(|host| Key::IdAt(host, id)), Some(Key::Id(id))]);
+        let by_id = passed.id.into_iter().flat_map(|id| {
+            [passed.place.client.map(|host| Key::IdAt(host, id)), Some(Key::Id(id))]
+        });
         for key in by_id.flatten() {
             match self.fitting(&[key], passed, |_| true) {
                 Fitting::None => {}
@@ -513,7 +557,9 @@ impl Pairing {
         }
         if let Some((client, request)) = passed.logged {
             let mut keys = vec![Key::Logged(request)];
-            keys.extend(passed.host.into_iter().flat_map(|host| doubtful(host, request)));
+            keys.extend(
+                passed.place.client.into_iter().flat_map(|host| doubtful(host, request)),
+            );
             let is_client =
                 |asker: &Asker| client.is_some_and(|client| asker.clients.contains(&client));
             match self.fitting(&keys, passed, is_client) {
@@ -523,12 +569,14 @@ impl Pairing {
             }
         }
         let request = passed.request?;
-        let names = |asker: &Asker| passed.server.is_some() && asker.upstream == passed.server;
+        let Endpoint { addr, port } = passed.place.server;
+        let server = addr.map(|addr| (addr, port));
+        let names = |asker: &Asker| server.is_some() && asker.upstream == server;
         match self.fitting(&[Key::Logged(request)], passed, names) {
             Fitting::None => {}
             found => return found.one(),
         }
-        let host = passed.host?;
+        let host = passed.place.client?;
         let [earlier, unreadable] = doubtful(host, request);
         let keys = [Key::RequestAt(host, request), earlier, unreadable];
         self.fitting(&keys, passed, |_| true).one()
@@ -554,7 +602,7 @@ impl Pairing {
                     return Fitting::Several;
                 }
                 let fits = asker(at).late >= passed.at
-                    && asker(at).who != passed.who
+                    && asker(at).may_be_of(passed)
                     && asker(at)
                         .answered
                         .is_none_or(|end| !passed.answered || passed.end <= end)
@@ -572,6 +620,22 @@ impl Pairing {
         }
         found
     }
+}
+
+impl Asker {
+    /// Whether both can be legs of one transaction at all.
+    fn may_be_of(&self, passed: &Passed) -> bool {
+        // On one host everything has one address, and attempts follow each other.
+        let one_after_the_other = self.place.client == passed.place.client
+            && self.left.is_some_and(|left| left < passed.at);
+        self.who != passed.who && !self.place.is_beside(&passed.place) && !one_after_the_other
+    }
+}
+
+/// Whether a stream certainly ended before anything was asked on it.
+fn has_asked_nothing(stream: &Stream) -> bool {
+    let by = stream.closing().map(|closing| closing.stage);
+    stream.tls_refusal().is_some() || by.is_some_and(Phase::is_before_request)
 }
 
 /// How many askers fit.

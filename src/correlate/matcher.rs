@@ -64,6 +64,22 @@ pub struct Match {
 }
 
 impl Match {
+    /// Whether it is worth showing: what may be about a stream has rivals, and is shown on each of
+    /// them. What could be about no other, and is not certain, lost this one to entries that
+    /// could as well be about it.
+    fn is_shown(&self) -> bool {
+        self.certain || self.rivals > 0
+    }
+
+    /// Other streams that the entry could be about, for all that is known.
+    pub fn open_rivals(&self) -> u32 {
+        if self.certain {
+            0
+        } else {
+            self.rivals
+        }
+    }
+
     /// Takes back that the entry is about this stream: it may be.
     fn leave_open(&mut self) {
         self.certain = false;
@@ -259,7 +275,7 @@ impl Matcher {
             decided
         };
         let Parts { clients, upstreams, unnumbered } = Parts::new(store);
-        let (known, none) = (self.known(), Waits::default());
+        let (known, none) = (self.known(store), Waits::default());
         let with_strangers = Known { strangers: Some(&strangers), ..known };
         let mut all = decided(clients, Context { waits: &none, known: with_strangers });
         // Whose request an upstream was asked for tells when it was asked.
@@ -298,7 +314,7 @@ impl Matcher {
                     return None;
                 }
                 let kept = store.kept(entry);
-                if kept.is_some_and(|kept| fits_end(&kept.traits, &end, self.known())) {
+                if kept.is_some_and(|kept| fits_end(&kept.traits, &end, self.known(store))) {
                     near.push(entry);
                 }
             }
@@ -311,20 +327,21 @@ impl Matcher {
         let mut out = Vec::new();
         for entries in [near, unnumbered] {
             let entries: Vec<u32> = entries;
-            let context = Context { waits: &Waits::default(), known: self.known() };
+            let context = Context { waits: &Waits::default(), known: self.known(store) };
             let events = &self.events;
             let groups =
                 self.groups(entries, events, streams, store, context, limits::NEIGHBOURS)?;
             let decided = decide(&pairs(&groups), store).into_iter();
-            out.extend(decided.filter(|(to, _)| *to == number).map(|(_, found)| found));
+            let own = decided.filter(|(to, found)| *to == number && found.is_shown());
+            out.extend(own.map(|(_, found)| found));
         }
         out.sort_by_key(rank);
         Some(out)
     }
 
     /// What is known of addresses while the capture is being read.
-    fn known(&self) -> Known<'_> {
-        Known { nginx: &self.addresses, strangers: None }
+    fn known<'a>(&'a self, store: &'a Store) -> Known<'a> {
+        Known { nginx: &self.addresses, strangers: None, upstreams: store.upstreams() }
     }
 
     /// Groups entries by what the matcher sees of them, and finds the streams of each group;
@@ -362,8 +379,51 @@ impl Matcher {
                 Group { entries, fits, dropped: 0 }
             })
         });
-        groups.collect()
+        let mut groups = groups.collect::<Option<Vec<Group>>>()?;
+        go_together(&mut groups, store);
+        Some(groups)
     }
+}
+
+/// Leaves to entries about one connection of a client only the streams that each of them fits.
+fn go_together(groups: &mut Vec<Group>, store: &Store) {
+    // By process and number: the groups of the entries.
+    let mut connections: HashMap<(u32, u64), BTreeSet<usize>> = HashMap::new();
+    let connection = |entry: u32| {
+        // Of access entries, one stands for each connection.
+        let kept = store.kept(entry).filter(|_| !is_access(entry))?;
+        let number = kept.connection.filter(|_| kept.traits.leg == Leg::Client);
+        Some((kept.pid, number?))
+    };
+    for (at, group) in groups.iter().enumerate() {
+        for connection in group.entries.iter().filter_map(|&entry| connection(entry)) {
+            connections.entry(connection).or_default().insert(at);
+        }
+    }
+    connections.retain(|_, of| of.len() > 1);
+    let mut common: HashMap<(u32, u64), HashSet<u32>> = HashMap::new();
+    for (connection, of) in connections {
+        let streams = |at: &usize| groups[*at].fits.iter().map(|fit| fit.stream).collect();
+        let sets = of.iter().map(streams);
+        let left = sets.reduce(|one: HashSet<u32>, other| &one & &other).unwrap_or_default();
+        if left.len() <= FEW {
+            common.insert(connection, left);
+        }
+    }
+    let mut apart = Vec::new();
+    for group in groups.iter_mut().filter(|_| !common.is_empty()) {
+        let Group { entries, fits, .. } = group;
+        entries.retain(|&entry| {
+            let Some(left) = connection(entry).and_then(|it| common.get(&it)) else {
+                return true;
+            };
+            let fits = fits.iter().filter(|fit| left.contains(&fit.stream)).copied();
+            apart.push(Group { entries: vec![entry], fits: fits.collect(), dropped: 0 });
+            false
+        });
+    }
+    groups.retain(|group| !group.entries.is_empty());
+    groups.append(&mut apart);
 }
 
 /// What is known beyond entries and streams.
@@ -723,6 +783,7 @@ struct Settled {
 
 impl Settled {
     fn new(mut all: Vec<(u32, Match)>) -> Settled {
+        all.retain(|(_, found)| found.is_shown());
         all.sort_by_key(|(stream, found)| (*stream, rank(found)));
         let mut settled = Settled {
             streams: Vec::with_capacity(all.len()),
@@ -740,7 +801,7 @@ impl Settled {
     }
 }
 
-/// The entry about the reset first, then what is certain, then in the order of the log.
+/// What is certain first, then what is about the reset, then in the order of the log.
 fn rank(found: &Match) -> (bool, bool, u32) {
-    (!found.about_reset, !found.certain, found.entry)
+    (!found.certain, !found.about_reset, found.entry)
 }

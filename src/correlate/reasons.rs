@@ -13,6 +13,8 @@ pub struct EntryFacts {
     pub no_such_time: bool,
     /// It was written before the capture began or after it ended.
     pub outside: bool,
+    /// Its client's connection is none of TCP.
+    pub not_tcp: bool,
     /// What it tells of leaves no packet.
     pub no_packet: bool,
     /// The capture holds no connection of the client or upstream that it names.
@@ -70,6 +72,13 @@ static OF_ENTRY: &[Row<EntryFacts>] = &[
         Reason {
             word: "no_such_time",
             means: "its hour does not exist in the zone of the log; is time_zone right?",
+        },
+    ),
+    (
+        |facts| facts.not_tcp,
+        Reason {
+            word: "not_tcp",
+            means: "its client spoke HTTP/3, over UDP: no TCP stream can be that connection",
         },
     ),
     (
@@ -219,6 +228,7 @@ mod tests {
         let cases = [
             (EntryFacts { has_rivals: true, ..none }, "rivals"),
             (EntryFacts { no_such_time: true, ..none }, "no_such_time"),
+            (EntryFacts { not_tcp: true, ..none }, "not_tcp"),
             (EntryFacts { no_packet: true, ..none }, "no_packet_expected"),
             (EntryFacts { outside: true, ..none }, "outside_capture"),
             (EntryFacts { peer_unseen: true, ..none }, "not_captured"),

@@ -85,7 +85,16 @@ pub enum Part {
     /// An entry that is about a stream.
     Matched(u32, u32),
     /// An entry that is about no stream for certain, why not, and those that it may be about.
-    Unmatched(u32, &'static Reason, Vec<u32>),
+    Unmatched(u32, &'static Reason, Candidates),
+}
+
+/// Streams that an entry may be about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Candidates {
+    /// Those on which it is shown.
+    pub shown: Vec<u32>,
+    /// All of them.
+    pub count: usize,
 }
 
 /// A report: its parts, in order.
@@ -100,14 +109,22 @@ pub struct Report {
 pub struct Gathering {
     streams: usize,
     resets: Vec<Reset>,
-    /// Entry, stream, whether it is certain.
-    claims: Vec<(u32, u32, bool)>,
+    claims: Vec<Claim>,
     /// Addresses that matched entries show to be nginx's.
     nginx: HashSet<IpAddr>,
     /// Who took part in any stream.
     peers: HashSet<Peer>,
     /// When the first stream without an end began, by peer and request.
     endless: HashMap<(Peer, Asked), CaptureTime>,
+}
+
+/// An entry that is about a stream, or may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Claim {
+    entry: u32,
+    stream: u32,
+    certain: bool,
+    rivals: u32,
 }
 
 /// A stream with a RST.
@@ -145,10 +162,13 @@ impl Gathering {
         self.streams += 1;
         let ends = [verdict.client(), verdict.server()];
         let (mut has_entry, mut has_rivals) = (false, false);
-        let errors = verdict.entries().map(|(_, found)| *found);
-        let accesses = verdict.access_entries().into_iter().map(|(_, found)| found);
-        for found in errors.chain(accesses) {
-            self.claims.push((found.entry, number, found.certain));
+        for (_, found) in verdict.logged() {
+            self.claims.push(Claim {
+                entry: found.entry,
+                stream: number,
+                certain: found.certain,
+                rivals: found.open_rivals(),
+            });
             has_entry |= found.certain;
             has_rivals |= !found.certain;
             self.nginx.extend(nginx_address(&found, ends));
@@ -246,32 +266,31 @@ impl Gathering {
         let told: HashSet<u32> =
             (0..scope.store.count()).filter_map(|entry| scope.store.access_of(entry)).collect();
         // Of what only packets show to be about an end, what they show.
-        let claimed = self.claims.iter().map(|claim| claim.0).filter(|&entry| is_access(entry));
+        let claimed =
+            self.claims.iter().map(|claim| claim.entry).filter(|&entry| is_access(entry));
         let accesses: BTreeSet<u32> = scope.store.telling_accesses().chain(claimed).collect();
         let accesses = accesses.into_iter().filter(|entry| !told.contains(entry));
         let entries = (0..scope.store.count()).chain(accesses);
         let entries = entries.filter_map(|entry| Some((entry, scope.store.kept(entry)?)));
         let mut claims = self.claims.as_slice();
         let judge = |(entry, kept): (u32, Kept)| {
-            claims = &claims[claims.partition_point(|claim| claim.0 < entry)..];
-            let (own, rest) = claims.split_at(claims.partition_point(|claim| claim.0 == entry));
+            claims = &claims[claims.partition_point(|claim| claim.entry < entry)..];
+            let own = claims.partition_point(|claim| claim.entry == entry);
+            let (own, rest) = claims.split_at(own);
             claims = rest;
-            if let Some(&(_, stream, _)) = own.iter().find(|claim| claim.2) {
-                return Part::Matched(entry, stream);
+            if let Some(claim) = own.iter().find(|claim| claim.certain) {
+                return Part::Matched(entry, claim.stream);
             }
             let reason = reasons::of_entry(&self.entry_facts(&kept.traits, own, scope));
-            let streams = own.iter().map(|claim| claim.1).collect();
-            Part::Unmatched(entry, reason, streams)
+            let shown: Vec<u32> = own.iter().map(|claim| claim.stream).collect();
+            let rivals = own.iter().map(|claim| claim.rivals as usize + 1).max();
+            let count = shown.len().max(rivals.unwrap_or(0));
+            Part::Unmatched(entry, reason, Candidates { shown, count })
         };
         entries.map(judge).collect()
     }
 
-    fn entry_facts(
-        &self,
-        traits: &Traits,
-        claims: &[(u32, u32, bool)],
-        scope: &Scope<'_>,
-    ) -> EntryFacts {
+    fn entry_facts(&self, traits: &Traits, claims: &[Claim], scope: &Scope<'_>) -> EntryFacts {
         let peer = match traits.leg {
             Leg::Upstream => traits.upstream.map(|upstream| {
                 let addr = Some(upstream.ip().to_canonical());
@@ -297,6 +316,7 @@ impl Gathering {
             has_rivals: !claims.is_empty(),
             no_such_time: traits.instant.is_none(),
             outside: traits.instant.is_some_and(outside),
+            not_tcp: traits.shows == Shows::NoTcp,
             no_packet: matches!(traits.shows, Shows::NoPacket | Shows::Stays),
             peer_unseen: peer.is_some_and(|peer| !self.peers.contains(&peer)),
             endless: asked.into_iter().any(|asked| began_in_time(asked) == Some(true)),
@@ -603,7 +623,7 @@ fn closing_frame(verdict: &Verdict<'_>, closing: u32) -> u32 {
 }
 
 /// The lines about an entry that is about none of these streams for certain.
-pub fn unmatched_lines(entry: u32, rivals: &[u32], store: &Store) -> Vec<String> {
+pub fn unmatched_lines(entry: u32, streams: &Candidates, store: &Store) -> Vec<String> {
     let raw = store.raw(entry).unwrap_or_default();
     // An entry whose time does not exist is no less readable.
     let parts = match is_access(entry) {
@@ -615,9 +635,9 @@ pub fn unmatched_lines(entry: u32, rivals: &[u32], store: &Store) -> Vec<String>
         lines.extend(what_happened(parts));
         lines.extend(named(parts).map(|(name, value)| format!("    {name}: {value}")));
     }
-    if !rivals.is_empty() {
-        let shown = rivals.iter().take(RIVALS).map(u32::to_string).collect::<Vec<_>>();
-        let more = match rivals.len() - shown.len() {
+    if !streams.shown.is_empty() {
+        let shown = streams.shown.iter().take(RIVALS).map(u32::to_string).collect::<Vec<_>>();
+        let more = match streams.count - shown.len() {
             0 => String::new(),
             more => format!(" and {more} more"),
         };

@@ -24,6 +24,8 @@ use crate::nginx::log_format::LogFormat;
 use crate::nginx::message::{By, Leg, Shows};
 use crate::nginx::reader::{Counts, LineRef};
 use crate::tcp::http::host_hash;
+use crate::tcp::segment::Endpoint;
+use crate::tcp::stream::request_bit;
 use crate::time::{CaptureTime, LogTime, SECOND};
 
 pub use crate::nginx::access_log::AccessEntry;
@@ -54,6 +56,11 @@ pub struct Store {
     by_request: Vec<u32>,
     by_passed: Vec<u32>,
     accesses: Accesses,
+    /// A [`request_bit`] for each request that upstreams were asked for clients, by process and
+    /// the number of the client's connection.
+    passed_on: HashMap<(u32, NonZeroU64), u64>,
+    /// Where upstreams were asked, and nginx is not known to listen.
+    upstreams: HashSet<Endpoint>,
     /// What access entries tell of each error entry; empty where there is no access log.
     joined: Vec<Joined>,
     /// Access entries that are compared with streams, and what these have to show, in order.
@@ -98,6 +105,9 @@ struct Setting {
     phases: Phases,
     /// nginx had nothing to do with the connection any more, and has forgotten its request.
     is_idle: bool,
+    is_held: bool,
+    /// The client's connection is none of TCP.
+    is_http3: bool,
     listen_port: Option<u16>,
     upstream: Option<SocketAddr>,
     host: Option<u64>,
@@ -136,8 +146,12 @@ pub struct Traits {
     pub shows: Shows,
     /// How far the connection can have come, with this message.
     pub phases: Phases,
+    /// nginx had not closed it before.
+    pub is_held: bool,
     /// Address of the client.
     pub client: Option<IpAddr>,
+    /// The client's connection is none of TCP.
+    pub is_http3: bool,
     /// Port of the client, from an access entry of the same connection.
     pub port: Option<u16>,
     /// Port that nginx listened on, known only while there is no request.
@@ -146,6 +160,9 @@ pub struct Traits {
     pub upstream: Option<SocketAddr>,
     /// [`request_hash`] of the request line.
     pub request: Option<u64>,
+    /// A [`request_bit`] for each request of the client's connection that entries about upstreams
+    /// name.
+    pub asked: u64,
     /// [`request_hash`] of the request as it was passed to the upstream.
     pub passed: Option<u64>,
     /// [`host_hash`] of the Host header.
@@ -287,6 +304,8 @@ impl Store {
             shows: end.shows,
             phases: agreement::phases(&end, &entry),
             is_idle: entry.action.is_none() && agreement::is_idle(&end),
+            is_held: agreement::is_held(&end, &entry),
+            is_http3: entry.is_http3(),
             listen_port: entry.server.and_then(listen_port),
             upstream: upstream
                 .and_then(|upstream| match upstream.peer {
@@ -340,6 +359,11 @@ impl Store {
             self.settings.push(setting);
             self.settings.len() as u32 - 1
         })
+    }
+
+    /// Addresses that entries name as upstreams' and none as nginx's own.
+    pub fn upstreams(&self) -> &HashSet<Endpoint> {
+        &self.upstreams
     }
 
     /// Access entries, and what they are good for.
@@ -472,11 +496,18 @@ impl Store {
                 by: setting.by,
                 shows: setting.shows,
                 phases: setting.phases,
+                is_held: setting.is_held,
                 client: client.map(|client| IpAddr::V6(client).to_canonical()),
+                is_http3: setting.is_http3,
                 port: last.and_then(|access| access.port),
                 listen_port: setting.listen_port,
                 upstream: setting.upstream,
                 request: self.request(index).map(NonZeroU64::get),
+                asked: match row.connection.filter(|_| is_client) {
+                    Some(number) => self.passed_on.get(&(setting.pid, number)).copied(),
+                    None => None,
+                }
+                .unwrap_or(0),
                 passed: row.passed.map(NonZeroU64::get),
                 host: setting.host,
                 account: of_client.map(|access| self.account(&access)).unwrap_or_default(),
@@ -514,11 +545,16 @@ impl Store {
                 by: access.end.map_or(By::Peer, |end| end.by),
                 shows,
                 phases: agreement::phases_of_access(shows, access.end.as_ref()),
+                // nginx reads no more of a connection that it has closed.
+                is_held: shows == Shows::ResetOrFin
+                    && access.end.is_some_and(|end| end.by == By::Peer),
                 client: access.client,
+                is_http3: false,
                 port: access.port,
                 listen_port: access.server_port,
                 upstream: access.upstream,
                 request: access.request,
+                asked: 0,
                 passed: None,
                 host: access.host,
                 account: self.account(&access),
@@ -661,6 +697,8 @@ impl Store {
     /// Puts the entries into order, by what the log's clock is taken to be.
     pub fn index(&mut self) {
         self.rows.shrink_to_fit();
+        self.note_passed_on();
+        self.note_upstreams();
         self.join();
         self.shifts.clear();
         let mut last = None;
@@ -681,6 +719,35 @@ impl Store {
         self.by_request = self.of_leg(&by_time, Leg::Client, |entry| self.request(entry));
         self.by_passed = self.of_leg(&by_time, Leg::Upstream, |entry| self.passed(entry));
         self.by_time = by_time;
+    }
+
+    /// Notes which requests clients had sent, as entries about upstreams tell.
+    fn note_passed_on(&mut self) {
+        self.passed_on.clear();
+        for row in &self.rows {
+            let of_upstream = self.settings.get(row.setting as usize);
+            let of_upstream = of_upstream.filter(|setting| setting.leg == Leg::Upstream);
+            let asked = row.connection.zip(row.request);
+            if let Some((setting, (number, request))) = of_upstream.zip(asked) {
+                *self.passed_on.entry((setting.pid, number)).or_default() |=
+                    1 << request_bit(request.get());
+            }
+        }
+    }
+
+    fn note_upstreams(&mut self) {
+        let errors =
+            self.settings.iter().map(|setting| (setting.upstream, setting.listen_port));
+        let named: Vec<_> = errors.chain(self.accesses.addresses()).collect();
+        let listens: HashSet<u16> = named.iter().filter_map(|named| named.1).collect();
+        let upstreams = named.iter().filter_map(|named| named.0);
+        let upstreams = upstreams.filter(|upstream| !listens.contains(&upstream.port()));
+        self.upstreams = upstreams
+            .map(|upstream| Endpoint {
+                addr: Some(upstream.ip().to_canonical()),
+                port: upstream.port(),
+            })
+            .collect();
     }
 
     /// Finds what access entries tell of error entries, and which of them stand for themselves.

@@ -169,7 +169,8 @@ impl Strangers {
 /// Whether a capture of the end that an entry is about would tell that it is that one.
 fn is_telling(kept: &Kept) -> bool {
     let Traits { leg, shows, request, .. } = kept.traits;
-    leg == Leg::Client && request.is_some() && !matches!(shows, Shows::NoPacket | Shows::Stays)
+    let is_shown = !matches!(shows, Shows::NoPacket | Shows::NoTcp | Shows::Stays);
+    leg == Leg::Client && request.is_some() && is_shown
 }
 
 /// Of groups that hang together: drops the fits with strangers if more connections are about them

@@ -42,12 +42,11 @@ pub fn sentence(verdict: &Verdict<'_>) -> String {
         let more = format!(", but the {who} sent more {} after the RST", duration(later));
         out.push_str(&more.replace("the nginx", "nginx"));
     }
-    if let Some((entry, matched)) = verdict.entries().next() {
+    if let Some((entry, matched)) = verdict.logged().first() {
         let name = entry.file.rsplit('/').next().unwrap_or(entry.file);
         let line = entry.line;
-        let _ = match (matched.certain, matched.rivals) {
+        let _ = match (matched.certain, matched.open_rivals()) {
             (true, _) => write!(out, "; logged at {name}:{line}"),
-            (false, 0) => write!(out, "; perhaps logged at {name}:{line}"),
             (false, n) => write!(out, "; perhaps logged at {name}:{line}, which fits {n} more"),
         };
     }

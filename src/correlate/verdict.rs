@@ -370,7 +370,16 @@ impl<'a> Verdict<'a> {
         self.standing.link.from(self.leg()?)
     }
 
-    /// The entries of the error log about this stream, the one about the reset first.
+    /// All entries about this stream, those of the error log first of what is equally certain.
+    pub fn logged(&self) -> Vec<(Entry<'a>, Match)> {
+        let errors = self.entries().map(|(entry, found)| (entry, *found));
+        let mut all: Vec<_> = errors.chain(self.access_entries()).collect();
+        all.sort_by_key(|(_, found)| !found.certain);
+        all
+    }
+
+    /// The entries of the error log about this stream: what is certain first, and of that what is
+    /// about the reset.
     pub fn entries(&self) -> impl Iterator<Item = (Entry<'a>, &'a Match)> + 'a {
         let store = self.store;
         let errors = self.matches.iter().filter(|found| !is_access(found.entry));

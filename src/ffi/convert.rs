@@ -309,7 +309,7 @@ const OF_ENTRY: &[(abi::rstdiag_field, OfEntry)] = &[
     (abi::RSTDIAG_FIELD_MATCH_SCORE, |(_, _, m), put| put.number(m.score)),
     (abi::RSTDIAG_FIELD_MATCH_EVIDENCE, |(_, _, m), put| put.text(m.evidence.words())),
     (abi::RSTDIAG_FIELD_MATCH_DELTA, |(_, _, m), put| put.number(m.delta)),
-    (abi::RSTDIAG_FIELD_MATCH_RIVALS, |(_, _, m), put| put.number(m.rivals)),
+    (abi::RSTDIAG_FIELD_MATCH_RIVALS, |(_, _, m), put| put.number(m.open_rivals())),
 ];
 
 fn clamp(number: u64) -> i64 {
@@ -334,9 +334,7 @@ impl Values {
         self.text.clear();
         self.group(0, OF_STREAM, wanted, |row, put| row(verdict, put));
         if is_log_wanted(wanted) {
-            let errors = verdict.entries().map(|(entry, found)| (entry, *found));
-            let all = errors.chain(verdict.access_entries());
-            for (group, (entry, found)) in (1..).zip(all) {
+            for (group, (entry, found)) in (1..).zip(verdict.logged()) {
                 let Some(parts) = entry.any_parts() else { continue };
                 self.group(group, OF_ENTRY, wanted, |row, put| {
                     row(&(&entry, &parts, &found), put);

@@ -59,18 +59,24 @@ fn has_body(status: u16) -> bool {
 }
 
 /// What an entry says about an end by itself; `None` if it says nothing. A response with a body
-/// may have broken off unless the entry says that all of it was sent: only packets tell.
+/// may have broken off unless the entry says that all of it was sent: only packets tell. Those of HTTP/3
+/// tell of no TCP connection.
 pub fn classify(entry: &AccessEntry<'_>) -> Option<AccessEnd> {
     let status = entry.status()?;
+    let is_http3 = entry.is_http3();
     let answered = entry.bytes_sent().or(entry.body_bytes_sent()).map(|bytes| bytes > 0);
     let told = ROWS.iter().find(|(holds, _)| holds(status, answered));
-    told.map(|(_, end)| *end).or_else(|| {
+    let over_tcp = |end: AccessEnd| match is_http3 {
+        true => AccessEnd { shows: Shows::NoTcp, ..end },
+        false => end,
+    };
+    told.map(|(_, end)| over_tcp(*end)).or_else(|| {
         let is_head = entry.method().is_some_and(|method| *method == b"HEAD"[..]);
         let may_be_cut = match entry.completed() {
             Some(whole) => !whole,
             None => has_body(status) && !is_head,
         };
-        may_be_cut.then_some(CUT)
+        (may_be_cut && !is_http3).then_some(CUT)
     })
 }
 

@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use memchr::{memchr, memchr2, memmem};
 
-use super::error_log::{Peer, RequestLine, Upstream};
+use super::error_log::{is_http3, Peer, RequestLine, Upstream};
 use super::log_format::{Escape, LogFormat, Values, Variable};
 use crate::limits;
 use crate::time::{LogTime, SECOND};
@@ -209,6 +209,15 @@ impl<'a> AccessEntry<'a> {
             Cow::Owned(request) => {
                 RequestLine::parse(&request).map(part).map(|part| Cow::Owned(part.to_vec()))
             }
+        }
+    }
+
+    /// Whether the request came over HTTP/3, and so over QUIC.
+    pub fn is_http3(&self) -> bool {
+        let version = |line: RequestLine<'_>| line.version.is_some_and(is_http3);
+        match self.value(Variable::ServerProtocol).or_else(|| self.value(Variable::Request)) {
+            Some(text) => is_http3(&text) || RequestLine::parse(&text).is_some_and(version),
+            None => false,
         }
     }
 

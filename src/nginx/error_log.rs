@@ -153,6 +153,19 @@ pub struct ErrorEntry<'a> {
     pub truncated: bool,
 }
 
+impl ErrorEntry<'_> {
+    /// Whether its request came over HTTP/3.
+    pub fn is_http3(&self) -> bool {
+        let line = self.request.and_then(RequestLine::parse);
+        line.and_then(|line| line.version).is_some_and(is_http3)
+    }
+}
+
+/// Whether a request of this version came over QUIC: `HTTP/3.0`, or `HTTP/3`.
+pub(super) fn is_http3(version: &[u8]) -> bool {
+    matches!(version, b"HTTP/3.0" | b"HTTP/3")
+}
+
 /// Why a line is no entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ParseError {

@@ -66,6 +66,8 @@ pub enum Shows {
     NoAnswer,
     /// No packet: nginx or its system gave up before sending any.
     NoPacket,
+    /// No TCP segment: the client spoke HTTP/3, over UDP.
+    NoTcp,
     /// Nothing: no TCP connection ends with this entry, only an HTTP/2 stream or a request, or
     /// it repeats what another entry says.
     Stays,
@@ -806,14 +808,25 @@ pub fn classify<'a>(entry: &ErrorEntry<'a>) -> Option<End<'a>> {
         .rows
         .iter()
         .find_map(|row| Some((row, row.find(entry, action)?)))?;
-    (row.shows != Shows::Stays).then(|| End {
-        leg: leg(row.leg, entry.level, action),
-        by: row.by,
-        shows: row.shows,
-        peer,
-        action,
-        row,
-    })
+    let leg = match leg(row.leg, entry.level, action) {
+        // The client's connection is none of TCP.
+        Leg::Unknown if entry.is_http3() => Leg::Upstream,
+        leg => leg,
+    };
+    let shows = match row.shows {
+        Shows::Stays => return None,
+        _ if leg == Leg::Client && is_of_quic(entry) => Shows::NoTcp,
+        shows => shows,
+    };
+    Some(End { leg, by: row.by, shows, peer, action, row })
+}
+
+/// Whether an entry about a client is about one that came over QUIC: by its request, by an action
+/// that nginx has for such clients alone, or by none where all others have one.
+fn is_of_quic(entry: &ErrorEntry<'_>) -> bool {
+    entry.is_http3()
+        || entry.action == Some(b"reading client request")
+        || entry.action.is_none() && entry.message == b"client closed connection"
 }
 
 impl Row {

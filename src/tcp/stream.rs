@@ -18,7 +18,7 @@ use crate::tcp::phase::Phase;
 use crate::tcp::segment::{Endpoint, Segment};
 use crate::tcp::talk::Talk;
 use crate::tcp::tls::{Alert, Bursts};
-use crate::tcp::trace::{is_tls_alert, Place, ResetSigns, Trace};
+use crate::tcp::trace::{ends_in_tls_alert, is_tls_alert, Place, ResetSigns, Trace};
 use crate::tcp::websocket::WebSocket;
 use crate::time::{CaptureTime, SECOND};
 
@@ -172,6 +172,8 @@ struct Fin {
     end: i64,
     /// It acknowledged the other side's FIN, which came before it.
     answers: bool,
+    /// The last data of the other side before it was a TLS alert: a farewell.
+    heeds: bool,
 }
 
 /// A FIN that came behind a RST: it counts if the RST had no effect.
@@ -257,6 +259,8 @@ pub struct Stream {
     /// The last request that began.
     asked: Option<Asked>,
     last_speaker: Option<Side>,
+    /// The last data of each side ended with a TLS alert.
+    alerted: [bool; 2],
     /// The last silence of a second or more, if only the server has spoken since.
     pause: Option<i64>,
     burst: Option<Burst>,
@@ -313,6 +317,7 @@ impl Stream {
             last_data: None,
             asked: None,
             last_speaker: None,
+            alerted: [false; 2],
             pause: None,
             burst: None,
             fins: [None; 2],
@@ -394,6 +399,15 @@ impl Stream {
     /// The first FIN of a side.
     pub fn fin(&self, side: Side) -> Option<Mark> {
         self.fins[side as usize].map(|fin| fin.at)
+    }
+
+    /// Whether the other side had sent a FIN of its own accord before this end of a side reached it,
+    /// wherever the capture was taken: that FIN acknowledges no FIN, and who has received a RST
+    /// sends none.
+    pub fn is_left_before(&self, side: Side, by_reset: bool) -> bool {
+        let late = self.late_fins.iter().find(|late| late.closing.by != side);
+        let fin = self.fins[side.peer() as usize].or(late.map(|late| late.fin));
+        fin.is_some_and(|fin| by_reset || !fin.answers && !fin.heeds)
     }
 
     /// Which ends have been seen: FINs of client and server, and a RST.
@@ -763,6 +777,7 @@ impl Stream {
         self.last_key.reverse();
         self.last_side = self.last_side.map(Side::peer);
         self.last_speaker = self.last_speaker.map(Side::peer);
+        self.alerted.reverse();
         self.trace.turn_round();
         if let Some(closing) = &mut self.closing {
             closing.by = closing.by.peer();
@@ -909,6 +924,7 @@ impl Stream {
         if !fresh {
             return false;
         }
+        self.alerted[side as usize] = ends_in_tls_alert(segment.payload, segment.payload_len);
         let last = self.last_data.replace(segment.time);
         let silence = last.map_or(0, |last| segment.time.since(last));
         self.pause = match side {
@@ -1058,6 +1074,7 @@ impl Stream {
             at: Mark { frame: segment.frame, time: segment.time },
             end: start + i64::from(segment.payload_len),
             answers: self.acks_fin(side.peer()),
+            heeds: self.alerted[side.peer() as usize],
         }
     }
 

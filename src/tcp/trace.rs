@@ -292,6 +292,18 @@ pub fn is_tls_alert(payload: &[u8], payload_len: u32) -> bool {
     }
 }
 
+/// Whether the last record of these, which begin here, is an alert.
+pub fn ends_in_tls_alert(mut payload: &[u8], mut payload_len: u32) -> bool {
+    while let [20..=23, 3, _, high, low, ..] = *payload {
+        let len = usize::from(u16::from_be_bytes([high, low])) + 5;
+        match (payload.get(len..), payload_len.checked_sub(len as u32)) {
+            (Some(rest), Some(left)) if left > 0 => (payload, payload_len) = (rest, left),
+            _ => break,
+        }
+    }
+    is_tls_alert(payload, payload_len)
+}
+
 /// A connection that was silent for this long was idle: boxes on the way forget idle ones.
 pub const IDLE: i64 = SECOND;
 

@@ -143,8 +143,7 @@ fn of_verdict(v: &Verdict<'_>) -> Found {
     put("rstdiag.nginx_sees", v.nginx_sees().map(flag));
     put("rstdiag.leg", v.leg().map(|leg| leg.word().into()));
     put("rstdiag.other_leg", v.other_leg().map(|frame| frame.to_string()));
-    let errors = v.entries().map(|(entry, matched)| (entry, *matched));
-    for (entry, matched) in errors.chain(v.access_entries()) {
+    for (entry, matched) in v.logged() {
         put("rstdiag.log.kind", entry.any_parts().map(|parts| parts.kind().into()));
         put("rstdiag.log.line", Some(entry.line.to_string()));
         match entry.any_parts() {
@@ -178,7 +177,7 @@ fn of_verdict(v: &Verdict<'_>) -> Found {
         put("rstdiag.match.score", Some(matched.score.to_string()));
         put("rstdiag.match.evidence", Some(matched.evidence.words()));
         put("rstdiag.match.delta", Some(seconds(matched.delta)));
-        put("rstdiag.match.rivals", Some(matched.rivals.to_string()));
+        put("rstdiag.match.rivals", Some(matched.open_rivals().to_string()));
     }
     found
 }
