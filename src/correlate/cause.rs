@@ -429,6 +429,8 @@ pub static ROWS: &[Row] = &[
             ManyTogether,
             ProbesUnanswered,
             Cut(Phase::Handshake),
+            // Then nobody can tell whether anything was unread.
+            Cut(Phase::Unknown),
             TlsRefused,
             Unprocessed,
             Tunnelled,

@@ -103,13 +103,13 @@ impl Events {
             Progress::Begun | Progress::None => {
                 Some((Kind::CutAnswer, stream.closing()?.at.time))
             }
-            Progress::Lost => None,
+            Progress::Lost | Progress::Cut => None,
         }
     }
 
     /// Whether nobody answered a stream's SYNs.
     pub fn is_silent(stream: &Stream) -> bool {
-        stream.closing().is_none() && stream.stage(stream.opened) == Phase::Handshake
+        stream.closing().is_none() && stream.stage(stream.opened, None) == Phase::Handshake
     }
 
     fn push(&mut self, kind: Kind, number: u32, stream: &Stream, time: CaptureTime) {

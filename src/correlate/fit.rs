@@ -21,6 +21,7 @@ use crate::tcp::phase::Phase;
 use crate::tcp::segment::Endpoint;
 use crate::tcp::stream::{request_bit, Side, Stream};
 use crate::tcp::streams::Streams;
+use crate::tcp::talk::Talk;
 use crate::time::{CaptureTime, SECOND};
 
 /// Nanoseconds that a busy nginx may take to see that a kept-alive connection has ended.
@@ -110,7 +111,7 @@ impl Last {
         let is_whole = !caveats.mid_stream && !caveats.gap && stream.http2().is_none();
         let begun = stream.talk().map_or(Some(0), |talk| Some(talk.begun()));
         // What is encrypted, and not decrypted, may hold any number of requests.
-        let counted = is_whole && (stream.talk().is_some() || stream.is_unasked());
+        let counted = is_whole && stream.talk().map_or(stream.is_unasked(), Talk::is_counted);
         let begun = begun.filter(|_| counted);
         let Some(exchange) = stream.exchange().filter(|_| stream.http2().is_none()) else {
             return Last { begun, ..Last::default() };
@@ -122,7 +123,7 @@ impl Last {
                 exchange.response_end.map(|end| end - exchange.response_start)
             }
             Progress::Begun => stream.closed_after(exchange),
-            Progress::None | Progress::Lost => None,
+            Progress::None | Progress::Lost | Progress::Cut => None,
         };
         Last {
             status: exchange.status.or_else(|| {
@@ -581,7 +582,7 @@ fn asked_of(stream: &Stream) -> Option<u64> {
 /// How far the exchange had come at an end of this kind.
 fn phase(stream: &Stream, kind: Kind) -> Phase {
     let closing = stream.closing();
-    match kind {
+    let phase = match kind {
         Kind::Reset(_) => stream.resets().map_or(Phase::Unknown, |resets| resets.phase),
         Kind::Fin(side) => match closing.filter(|closing| closing.by == side) {
             Some(closing) if stream.fin(side) == Some(closing.at) => closing.stage,
@@ -593,6 +594,12 @@ fn phase(stream: &Stream, kind: Kind) -> Phase {
             Some(Progress::Begun) => Phase::DuringResponse,
             _ => Phase::AwaitingResponse,
         },
+    };
+    // What nothing but silence tells is no evidence, and contradicts nothing.
+    let is_told = stream.talk().and_then(Talk::ends_in_silence).is_none();
+    match phase {
+        Phase::AwaitingResponse | Phase::AfterResponse if !is_told => Phase::Unknown,
+        _ => phase,
     }
 }
 

@@ -219,6 +219,9 @@ fn after_response(verdict: &Verdict<'_>, request: &str, idle: Option<String>) ->
     if let Some(given_up) = exchange.given_up {
         return format!("{after} the {} gave up {request}", name(verdict, given_up.by));
     }
+    if exchange.answered == Progress::Cut {
+        return format!("{after} the last data of the {} to {request}", answer(verdict));
+    }
     if exchange.answered != Progress::Complete {
         // What was complete by then is the response before it.
         return format!("{after} the last complete response, before {request}");
@@ -230,7 +233,7 @@ fn after_response(verdict: &Verdict<'_>, request: &str, idle: Option<String>) ->
         None => "",
     };
     let early = match exchange.sent {
-        Progress::Begun | Progress::Lost => ", with the request still incomplete",
+        Progress::Begun => ", with the request still incomplete",
         _ => "",
     };
     format!("{after} the complete {answer} to {request}{acknowledged}{early}")

@@ -186,7 +186,7 @@ impl<'a> Verdict<'a> {
     pub fn stage(&self) -> Phase {
         match self.stream.closing() {
             Some(closing) => closing.stage,
-            None => self.stream.stage(self.end),
+            None => self.stream.stage(self.end, None),
         }
     }
 
@@ -208,9 +208,11 @@ impl<'a> Verdict<'a> {
                     false => Transaction::Failed,
                 }
             }
-            Progress::Complete | Progress::Lost => Transaction::Unknown,
-            _ if self.stage() == Phase::Unknown => Transaction::Unknown,
+            Progress::Complete | Progress::Lost | Progress::Cut => Transaction::Unknown,
             _ if self.stream.lacks(Side::Server) => Transaction::Unknown,
+            // Whether such a request is complete, nobody can tell. It has no answer.
+            _ if self.is_over() && is_request_without_end(exchange) => Transaction::Failed,
+            _ if self.stage() == Phase::Unknown => Transaction::Unknown,
             Progress::None | Progress::Begun => match self.is_over() {
                 true => Transaction::Failed,
                 false => Transaction::Unknown,
@@ -223,7 +225,7 @@ impl<'a> Verdict<'a> {
     fn transaction_of_messages(&self) -> Transaction {
         let reset = self.stream.effective_resets().is_some();
         let ended = |side| reset || self.stream.fin(side).is_some();
-        match self.stream.stage(self.end) {
+        match self.stream.stage(self.end, None) {
             Phase::DuringRequest if ended(Side::Client) => Transaction::Failed,
             Phase::DuringResponse if ended(Side::Server) => Transaction::Failed,
             Phase::AfterResponse if self.stream.is_closed_by_frame() => Transaction::Completed,
@@ -306,14 +308,14 @@ impl<'a> Verdict<'a> {
         self.stream.end(Side::Server)
     }
 
-    /// Requests that were begun; `None` where no HTTP is recognized.
+    /// Requests that were begun; `None` where no HTTP is recognized, or messages may be hidden.
     pub fn requests(&self) -> Option<u64> {
-        self.stream.talk().map(Talk::begun)
+        self.stream.talk().filter(|talk| talk.is_counted()).map(Talk::begun)
     }
 
-    /// Responses that are complete; `None` where no HTTP is recognized.
+    /// Responses that are complete; `None` where no HTTP is recognized, or messages may be hidden.
     pub fn responses(&self) -> Option<u64> {
-        self.stream.talk().map(Talk::completed)
+        self.stream.talk().filter(|talk| talk.is_counted()).map(Talk::completed)
     }
 
     /// The exchange that `transaction` is about.
@@ -421,6 +423,12 @@ impl<'a> Verdict<'a> {
     pub(crate) fn stream(&self) -> &Stream {
         &self.stream
     }
+}
+
+/// It is certainly a request, and where it ends is not known.
+fn is_request_without_end(exchange: &Exchange) -> bool {
+    let is_known = exchange.sent == Progress::Lost && exchange.request.is_some();
+    exchange.sent == Progress::Cut || is_known
 }
 
 fn has_response(answered: Progress) -> bool {

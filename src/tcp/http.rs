@@ -34,6 +34,9 @@ pub enum Progress {
     Complete,
     /// Begun, and its framing is lost, so nobody can tell where it ends.
     Lost,
+    /// Begun, and the rest of its head is not in the capture. What the visible part promises has
+    /// been sent, and nothing but the silence behind it tells that this was all.
+    Cut,
 }
 
 /// One request and its response.
@@ -72,6 +75,8 @@ pub struct Exchange {
     pub ends_by: EndsBy,
     /// The response stands in the capture before its request, which lies before this position.
     asked_before: Option<i64>,
+    /// Silence behind a [cut](Progress::Cut) request tells that it is complete: it has no body.
+    pub ends_in_silence: bool,
     /// Only the head of a response to an unseen request, which may be all of it (HEAD).
     pub may_be_whole: bool,
     /// Identifier of its HTTP/2 stream; 0 in HTTP/1.x.
@@ -176,6 +181,13 @@ impl Dialect {
         }
     }
 
+    fn parse_cut_request(self, head: &[u8]) -> Option<CutRequest> {
+        match self {
+            Dialect::Http => parse_cut_request(head),
+            Dialect::Uwsgi | Dialect::Scgi => None,
+        }
+    }
+
     fn parse_response(self, head: &[u8]) -> Option<ResponseHead> {
         match self {
             Dialect::Http => parse_head(head, parse_response),
@@ -217,6 +229,8 @@ pub struct Http {
     unseen: Option<i64>,
     /// Like [`Exchange::asked_before`], of responses that others have followed since.
     answered_early: VecDeque<i64>,
+    /// Bytes are not in the capture that may hold whole messages.
+    has_hidden: bool,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -239,6 +253,8 @@ enum State {
     Chunked(Chunk),
     /// In a body that the end of the connection ends.
     UntilClose,
+    /// In a message whose head is cut: bytes that are still to come at the least.
+    Cut(u64),
     /// Out of step, after bytes that the capture lacks or that are no HTTP.
     Lost,
 }
@@ -270,7 +286,9 @@ impl Chunk {
 }
 
 /// What a head says of the body behind it.
+#[derive(Default)]
 enum Framing {
+    #[default]
     None,
     Length(u64),
     Chunked,
@@ -299,6 +317,11 @@ impl Http {
     pub fn is_lost(&self) -> bool {
         matches!(self.requests.state, State::Lost)
             || matches!(self.responses.state, State::Lost)
+    }
+
+    /// Whether [`Http::begun`] and [`Http::completed`] count every message.
+    pub fn is_counted(&self) -> bool {
+        !self.has_hidden
     }
 
     /// Takes the next piece that the client sent, and its position.
@@ -348,11 +371,17 @@ impl Http {
         }
         let end = at + bytes.len() as i64;
         let goes_on = self.dialect.goes_on();
-        if matches!(self.requests.state, State::Lost) && goes_on && starts_request(bytes) {
-            // What was open before the loss can't be told from what is open now, save what is
-            // just being answered.
-            self.open.retain(|exchange| exchange.answered == Progress::Begun);
-            self.requests.state = State::Idle;
+        match self.requests.state {
+            State::Lost if goes_on && starts_request(bytes) => {
+                // What was open before the loss can't be told from what is open now, save what
+                // is just being answered.
+                self.open.retain(|exchange| exchange.answered == Progress::Begun);
+                self.requests.state = State::Idle;
+            }
+            State::Cut(0) if goes_on && shows_request(bytes) => {
+                self.requests.state = State::Idle;
+            }
+            _ => {}
         }
         while !bytes.is_empty() {
             match &mut self.requests.state {
@@ -396,7 +425,9 @@ impl Http {
                     }
                     Chunks::Bad => self.lose_requests(),
                 },
-                State::UntilClose | State::Lost => return,
+                State::Cut(_) => return self.pass_cut_request(bytes.len() as u64),
+                State::Lost => return self.pass_unread_request(end - bytes.len() as i64),
+                State::UntilClose => return,
             }
         }
     }
@@ -414,13 +445,93 @@ impl Http {
             }
             State::Chunked(chunk) => match chunk.past(count) {
                 Some(next) => *chunk = next,
-                None => self.lose_requests(),
+                None => self.miss_requests(),
             },
+            State::Head(head) => {
+                let head = std::mem::take(head);
+                self.cut_request(&head);
+                self.pass_cut_request(count);
+            }
+            State::Cut(_) => self.pass_cut_request(count),
             State::Idle => {
                 self.begin_request(at);
                 self.lose_requests();
             }
-            _ => self.lose_requests(),
+            State::Lost => self.pass_unread_request(at),
+            State::Length(_) | State::UntilClose => self.miss_requests(),
+        }
+    }
+
+    /// The capture lacks the rest of this request's head.
+    fn cut_request(&mut self, head: &[u8]) {
+        self.has_hidden = true;
+        let Some(cut) = self.dialect.parse_cut_request(head) else {
+            return self.disown_request();
+        };
+        let left = match self.note_head(cut.head) {
+            Framing::Length(length) => length,
+            Framing::None | Framing::Chunked | Framing::UntilClose => 0,
+        };
+        self.requests.state = State::Cut(left.saturating_add(1));
+        if let Some(exchange) = self.requested() {
+            exchange.ends_in_silence = cut.ends_in_silence;
+        }
+    }
+
+    /// What has begun is not known to be a request.
+    fn disown_request(&mut self) {
+        let serial = self.requests.serial;
+        self.begun -= 1;
+        self.open.retain(|exchange| exchange.serial != serial);
+        self.requests.state = State::Lost;
+    }
+
+    /// Passes over bytes behind a head that is cut. Once there is an answer, they may be the rest
+    /// of that request or another one.
+    fn pass_cut_request(&mut self, count: u64) {
+        let State::Cut(left) = &mut self.requests.state else { return };
+        let was_all = *left == 0;
+        *left = left.saturating_sub(count);
+        let is_all = *left == 0;
+        match self.requested() {
+            Some(exchange) if was_all && exchange.answered != Progress::None => self.forget(),
+            Some(exchange) if is_all && exchange.sent == Progress::Begun => {
+                exchange.sent = Progress::Cut;
+            }
+            _ => {}
+        }
+    }
+
+    /// Passes over bytes that nobody can read. Where heads were cut, they may be another request
+    /// than the one that is answered, unless the answer tells of what came before it.
+    fn pass_unread_request(&mut self, at: i64) {
+        let is_late = |exchange: &Exchange| exchange.asked_before.is_some_and(|by| by > at);
+        let last = self.open.back().or(self.last.as_ref());
+        let answered = last.filter(|e| e.answered != Progress::None);
+        if self.has_hidden && answered.is_some_and(|exchange| !is_late(exchange)) {
+            self.forget();
+        }
+    }
+
+    /// Which exchange goes on from here, nobody can tell.
+    fn forget(&mut self) {
+        self.open.clear();
+        self.last = None;
+        self.requests.state = State::Lost;
+        self.responses.state = State::Lost;
+    }
+
+    /// The answer tells that its request was complete where silence would have told it, but for
+    /// the statuses by which servers refuse to read on.
+    fn end_cut_request(&mut self, status: u16) {
+        let serial = self.requests.serial;
+        let Some(exchange) = self.open.front_mut().filter(|e| e.serial == serial) else {
+            return;
+        };
+        let is_whole = exchange.sent == Progress::Cut && exchange.ends_in_silence;
+        if is_whole && !matches!(status, 400 | 408 | 413 | 414 | 431) {
+            exchange.sent = Progress::Complete;
+            self.requests.state = State::Idle;
         }
     }
 
@@ -428,6 +539,9 @@ impl Http {
         self.begun += 1;
         self.requests.serial = self.begun;
         self.requests.state = State::Head(Vec::new());
+        if matches!(self.responses.state, State::Cut(0)) {
+            self.end_cut_response();
+        }
         let serial = self.begun;
         while let Some(asked_before) = self.answered_early.pop_front() {
             if asked_before > at {
@@ -462,8 +576,19 @@ impl Http {
 
     fn end_request_head(&mut self, head: &[u8]) {
         let Some(request) = self.dialect.parse_request(head) else {
+            self.note_request(request_line(head));
             return self.lose_requests();
         };
+        match self.note_head(request) {
+            Framing::Length(length) if length > 0 => {
+                self.requests.state = State::Length(length);
+            }
+            Framing::Chunked => self.requests.state = State::Chunked(Chunk::START),
+            _ => self.complete_request(),
+        }
+    }
+
+    fn note_head(&mut self, request: RequestHead) -> Framing {
         if let Some(exchange) = self.requested() {
             exchange.kind = request.kind;
             exchange.upgrade = request.upgrade;
@@ -478,13 +603,7 @@ impl Http {
                 self.lose_responses();
             }
         }
-        match request.framing {
-            Framing::Length(length) if length > 0 => {
-                self.requests.state = State::Length(length);
-            }
-            Framing::Chunked => self.requests.state = State::Chunked(Chunk::START),
-            _ => self.complete_request(),
-        }
+        request.framing
     }
 
     fn complete_request(&mut self) {
@@ -492,6 +611,12 @@ impl Http {
         if let Some(exchange) = self.requested() {
             exchange.sent = Progress::Complete;
         }
+    }
+
+    /// The capture lacks bytes of the client that may hold anything.
+    fn miss_requests(&mut self) {
+        self.has_hidden = true;
+        self.lose_requests();
     }
 
     fn lose_requests(&mut self) {
@@ -523,6 +648,9 @@ impl Http {
             let keep = self.open.len().saturating_sub(1);
             self.open.drain(..keep);
             self.responses.state = State::Idle;
+        }
+        if matches!(self.responses.state, State::Cut(0)) && goes_on && starts_response(bytes) {
+            self.end_cut_response();
         }
         while !bytes.is_empty() {
             let before = bytes.len();
@@ -573,6 +701,10 @@ impl Http {
                     Chunks::Bad => self.lose_responses(),
                 },
                 State::UntilClose => return &[],
+                State::Cut(_) => {
+                    self.pass_cut_response(bytes.len() as u64);
+                    return &[];
+                }
                 // Whether these bytes are a response, nobody can tell.
                 State::Lost => {
                     self.lose_responses();
@@ -598,15 +730,80 @@ impl Http {
             }
             State::Chunked(chunk) => match chunk.past(count) {
                 Some(next) => *chunk = next,
-                None => self.lose_responses(),
+                None => self.miss_responses(),
             },
             State::UntilClose => {}
+            State::Head(head) => {
+                let head = std::mem::take(head);
+                self.cut_response(&head, count);
+                self.pass_cut_response(count);
+            }
+            State::Cut(_) => self.pass_cut_response(count),
             State::Idle => {
                 self.begin_response(at);
                 self.lose_responses();
             }
-            _ => self.lose_responses(),
+            State::Length(_) | State::Lost => self.miss_responses(),
         }
+    }
+
+    /// The capture lacks the rest of this response's head, in so many bytes.
+    fn cut_response(&mut self, head: &[u8], count: u64) {
+        self.has_hidden = true;
+        let cut = parse_cut_response(head);
+        let Some((cut, exchange)) = cut.zip(self.open.front_mut()) else {
+            return self.lose_responses();
+        };
+        match cut.status {
+            // Nobody sees where what comes next begins.
+            101 => self.next = Some(Next::Unknown),
+            200..=299 if exchange.kind == Kind::Connect => return self.forget(),
+            100..=199 if count >= SHORTEST_HEAD => return self.lose_responses(),
+            // The final response has not begun in so few bytes.
+            100..=199 => {
+                exchange.answered = Progress::None;
+                exchange.interim = true;
+                self.responses.state = State::Lost;
+                return;
+            }
+            _ => {}
+        }
+        exchange.status = Some(cut.status);
+        exchange.id = exchange.id.or(cut.id);
+        // What an unseen request asked for may be a HEAD.
+        let unseen = exchange.serial == 0;
+        let bodiless = unseen || exchange.kind == Kind::Head || matches!(cut.status, 204 | 304);
+        let length = cut.length.filter(|_| !bodiless).unwrap_or(0);
+        self.responses.state = State::Cut(length.saturating_add(1));
+        self.end_cut_request(cut.status);
+    }
+
+    /// Passes over bytes behind a head that is cut.
+    fn pass_cut_response(&mut self, count: u64) {
+        let State::Cut(left) = &mut self.responses.state else { return };
+        *left = left.saturating_sub(count);
+        let is_all = *left == 0;
+        if let Some(exchange) = self.open.front_mut().filter(|_| is_all) {
+            exchange.answered = match exchange.serial {
+                // It may open a tunnel.
+                0 => Progress::Lost,
+                _ => Progress::Cut,
+            };
+        }
+    }
+
+    /// Another message begins, so this response has ended.
+    fn end_cut_response(&mut self) {
+        self.responses.state = State::Idle;
+        if let Some(exchange) = self.open.pop_front() {
+            self.retire(exchange);
+        }
+    }
+
+    /// The capture lacks bytes of the server that may hold anything.
+    fn miss_responses(&mut self) {
+        self.has_hidden = true;
+        self.lose_responses();
     }
 
     fn begin_response(&mut self, at: i64) {
@@ -614,7 +811,9 @@ impl Http {
         if self.open.is_empty() {
             // The answer to a request that the capture lacks, or shows later; else a response
             // to nothing, as a server sends it when it loses patience.
-            let asked = self.unseen.is_some() || matches!(self.requests.state, State::Lost);
+            let asked = self.unseen.is_some()
+                || self.has_hidden
+                || matches!(self.requests.state, State::Lost);
             let sent = if asked { Progress::Lost } else { Progress::None };
             let asked_before = self.unseen;
             self.open.push_back(Exchange { sent, asked_before, ..Exchange::default() });
@@ -657,6 +856,8 @@ impl Http {
                 return self.complete_response(at);
             }
         }
+        self.end_cut_request(response.status);
+        let Some(exchange) = self.open.front_mut() else { return };
         exchange.status = Some(response.status);
         exchange.head_len = u32::try_from(at - exchange.response_start).unwrap_or(0);
         let unseen = exchange.serial == 0 && exchange.sent == Progress::Lost;
@@ -702,13 +903,17 @@ impl Http {
             exchange.answered = Progress::Complete;
             exchange.response_end = Some(at);
             exchange.may_be_whole = false;
-            // What answers no request does not hide the last exchange that was one.
-            if exchange.sent != Progress::None || self.last.is_none() {
-                let before = self.last.replace(exchange).filter(|before| before.serial == 0);
-                let asked_before = before.and_then(|before| before.asked_before);
-                if self.answered_early.len() < limits::PIPELINED {
-                    self.answered_early.extend(asked_before);
-                }
+            self.retire(exchange);
+        }
+    }
+
+    /// Makes this exchange the last one. What answers no request does not hide one that was.
+    fn retire(&mut self, exchange: Exchange) {
+        if exchange.sent != Progress::None || self.last.is_none() {
+            let before = self.last.replace(exchange).filter(|before| before.serial == 0);
+            let asked_before = before.and_then(|before| before.asked_before);
+            if self.answered_early.len() < limits::PIPELINED {
+                self.answered_early.extend(asked_before);
             }
         }
     }
@@ -745,6 +950,42 @@ pub fn starts_request(bytes: &[u8]) -> bool {
     may_start_request(line) && memmem::find(line, b" HTTP/1.").is_some()
 }
 
+/// Whether a request certainly starts with these bytes, though its first line may be cut.
+fn shows_request(bytes: &[u8]) -> bool {
+    starts_request(bytes) || cut_request_line(bytes).is_some()
+}
+
+/// Methods of which requests have no body, save by an odd wish, and others that HTTP is known by
+/// (RFC 9110, section 9.3; RFC 5789; RFC 4918).
+const WITHOUT_CONTENT: &[&str] = &["GET", "HEAD", "DELETE", "OPTIONS", "TRACE", "CONNECT"];
+const WITH_CONTENT: &[&str] = &[
+    "POST",
+    "PUT",
+    "PATCH",
+    "PROPFIND",
+    "PROPPATCH",
+    "MKCOL",
+    "COPY",
+    "MOVE",
+    "LOCK",
+    "UNLOCK",
+];
+
+/// The method of a request line that is cut, if it is certainly one: other protocols have
+/// capital words, too.
+fn cut_request_line(bytes: &[u8]) -> Option<&'static str> {
+    let space =
+        memchr::memchr(b' ', bytes).filter(|_| memchr::memchr(b'\n', bytes).is_none())?;
+    let (method, target) = (&bytes[..space], &bytes[space + 1..]);
+    let known = WITHOUT_CONTENT.iter().chain(WITH_CONTENT);
+    let method = known.copied().find(|known| known.as_bytes() == method)?;
+    let is_target = match method {
+        "CONNECT" => target.first().is_some_and(u8::is_ascii_alphanumeric),
+        _ => target.starts_with(b"/"),
+    };
+    is_target.then_some(method)
+}
+
 /// Whether these bytes start with a status line.
 pub fn starts_response(bytes: &[u8]) -> bool {
     bytes.starts_with(STATUS_LINE)
@@ -755,6 +996,9 @@ fn may_start_response(bytes: &[u8]) -> bool {
     let length = bytes.len().min(STATUS_LINE.len());
     bytes[..length] == STATUS_LINE[..length]
 }
+
+/// Bytes of the shortest head that a response can have.
+const SHORTEST_HEAD: u64 = b"HTTP/1.1 200\r\n\r\n".len() as u64;
 
 /// How a status line starts.
 const STATUS_LINE: &[u8] = b"HTTP/1.";
@@ -913,6 +1157,7 @@ fn least_to_come(chunk: &Chunk) -> i64 {
 
 // ---- Heads -------------------------------------------------------------------------------
 
+#[derive(Default)]
 struct RequestHead {
     kind: Kind,
     text: Option<Box<str>>,
@@ -990,6 +1235,56 @@ fn parse_response(head: &[u8], config: &httparse::ParserConfig) -> Option<Respon
     let id = header(response.headers, "x-request-id").and_then(id_hash);
     let framing = framing(response.headers, response.version?)?;
     Some(ResponseHead { status: response.code?, id, next, framing })
+}
+
+/// What is visible of a request whose head is cut.
+struct CutRequest {
+    head: RequestHead,
+    /// It has no body, by its method or by its head.
+    ends_in_silence: bool,
+}
+
+fn parse_cut_request(head: &[u8]) -> Option<CutRequest> {
+    let Some(lines) = whole_lines(head) else {
+        let method = cut_request_line(head)?;
+        let head = RequestHead { kind: Kind::of(method), ..RequestHead::default() };
+        return Some(CutRequest { head, ends_in_silence: WITHOUT_CONTENT.contains(&method) });
+    };
+    let head = parse_head(&lines, parse_request)?;
+    let method = lines.split(|byte| *byte == b' ').next().unwrap_or_default();
+    let ends_in_silence = match head.framing {
+        Framing::Length(length) => length == 0,
+        Framing::Chunked | Framing::UntilClose => false,
+        Framing::None => WITHOUT_CONTENT.iter().any(|known| known.as_bytes() == method),
+    };
+    Some(CutRequest { head, ends_in_silence })
+}
+
+/// What is visible of a response whose head is cut.
+struct CutResponse {
+    status: u16,
+    id: Option<u64>,
+    /// Bytes of its body, if that has as many as its head says.
+    length: Option<u64>,
+}
+
+fn parse_cut_response(head: &[u8]) -> Option<CutResponse> {
+    let (version, code) = head.strip_prefix(STATUS_LINE)?.split_first_chunk::<2>()?;
+    let (code, behind) = code.split_first_chunk::<3>()?;
+    let is_code = version[1] == b' ' && !behind.first().is_some_and(u8::is_ascii_digit);
+    let status = std::str::from_utf8(code).ok().filter(|_| is_code)?.parse().ok()?;
+    let shown = whole_lines(head).and_then(|lines| parse_head(&lines, parse_response));
+    let length = shown.as_ref().and_then(|shown| match shown.framing {
+        Framing::Length(length) => Some(length),
+        Framing::None | Framing::Chunked | Framing::UntilClose => None,
+    });
+    Some(CutResponse { status, id: shown.and_then(|shown| shown.id), length })
+}
+
+/// The lines of a cut head that are whole, as a head of their own.
+fn whole_lines(head: &[u8]) -> Option<Vec<u8>> {
+    let end = memchr::memrchr(b'\n', head)?;
+    Some([&head[..=end], b"\r\n"].concat())
 }
 
 /// A request whose head is variables.

@@ -498,7 +498,7 @@ fn is_block(kind: u8) -> bool {
 fn rank(progress: Progress) -> u8 {
     match progress {
         Progress::None => 0,
-        Progress::Lost => 1,
+        Progress::Lost | Progress::Cut => 1,
         Progress::Begun => 2,
         Progress::Complete => 3,
     }

@@ -83,10 +83,11 @@ impl Close {
     }
 }
 
-/// Without keys, or without a known protocol, a burst of data counts as ended once its last
-/// byte is acknowledged and this long nothing followed. A choice, not a fact of any protocol:
-/// longer than a round trip and a pause for thought of a server, shorter than its timeouts.
-const BURST_END: i64 = SECOND;
+/// Without keys, without a known protocol, or where heads are cut, a burst of data counts as ended
+/// once its last byte is acknowledged and this long nothing followed. A choice, not a fact of any
+/// protocol: longer than a round trip, a pause for thought of a server and the shortest timeouts
+/// that are set, shorter than those that are usual.
+const BURST_END: i64 = 2 * SECOND;
 
 /// A RST whose sequence number lies further than this ahead of the data is no hint at data
 /// that is still to come: no receive window in use is larger by default.
@@ -183,7 +184,7 @@ struct LateFin {
     closing: Closing,
 }
 
-/// The last data of a conversation by bursts.
+/// The last data of one side.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Burst {
     time: CaptureTime,
@@ -263,6 +264,8 @@ pub struct Stream {
     alerted: [bool; 2],
     /// The last silence of a second or more, if only the server has spoken since.
     pause: Option<i64>,
+    /// The server has gone on after such a silence with nobody asking.
+    has_paused: bool,
     burst: Option<Burst>,
     fins: [Option<Fin>; 2],
     /// FINs behind a RST, few of which there are.
@@ -319,6 +322,7 @@ impl Stream {
             last_speaker: None,
             alerted: [false; 2],
             pause: None,
+            has_paused: false,
             burst: None,
             fins: [None; 2],
             late_fins: Vec::new(),
@@ -625,8 +629,8 @@ impl Stream {
         }
     }
 
-    /// How far the exchange has come, judged at this time.
-    pub fn stage(&self, now: CaptureTime) -> Phase {
+    /// How far the exchange has come, judged at this time, at which this side ends it.
+    pub fn stage(&self, now: CaptureTime, ended_by: Option<Side>) -> Phase {
         if !self.is_established() {
             return Phase::Handshake;
         }
@@ -634,7 +638,10 @@ impl Stream {
         let stage = match self.app.innermost() {
             App::Undecided if is_undecided && self.has_lost_start() => Phase::Unknown,
             App::Undecided | App::Proxied(_) => Phase::BeforeRequest,
-            App::Talk(talk) => talk.stage(),
+            App::Talk(talk) => match talk.ends_in_silence() {
+                Some(side) => self.silence_stage(side, now, ended_by),
+                None => talk.stage(),
+            },
             App::WebSocket(socket) => socket.stage(),
             App::Tls(tls) if tls.plain().is_some() => {
                 tls.plain().map_or(Phase::Unknown, Talk::stage)
@@ -675,14 +682,38 @@ impl Stream {
         let (Some(side), Some(burst)) = (bursts.last, self.burst) else {
             return Phase::BeforeRequest;
         };
-        let half = &self.halves[side as usize];
-        let quiet = now.since(burst.time) >= BURST_END;
         match side {
-            _ if !quiet || half.has_hole() || half.acked() < burst.end => Phase::Unknown,
+            _ if !self.has_ended(side, burst, now) => Phase::Unknown,
             Side::Client if bursts.asks() => Phase::AwaitingResponse,
             Side::Client => Phase::Unknown,
             Side::Server => Phase::AfterResponse,
         }
+    }
+
+    /// The stage where a message of this side was the last one, and the end of its head is not in
+    /// the capture. A server that ends the silence may have lost patience with either message, and
+    /// one that has paused in a response may do so again. As long as nobody ends it, the response
+    /// may go on.
+    fn silence_stage(&self, side: Side, now: CaptureTime, ended_by: Option<Side>) -> Phase {
+        let Some(time) = self.last_data.filter(|_| self.last_speaker == Some(side)) else {
+            return Phase::Unknown;
+        };
+        let burst = Burst { time, end: self.halves[side as usize].sent() };
+        match side {
+            _ if !self.has_ended(side, burst, now) => Phase::Unknown,
+            Side::Client if ended_by != Some(Side::Server) => Phase::AwaitingResponse,
+            Side::Server if ended_by == Some(Side::Client) && !self.has_paused => {
+                Phase::AfterResponse
+            }
+            _ => Phase::Unknown,
+        }
+    }
+
+    /// Whether nothing follows a burst of this side, which has arrived.
+    fn has_ended(&self, side: Side, burst: Burst, now: CaptureTime) -> bool {
+        let half = &self.halves[side as usize];
+        let is_quiet = now.since(burst.time) >= BURST_END;
+        is_quiet && !half.has_hole() && half.acked() >= burst.end
     }
 
     fn mid_stream(&self) -> bool {
@@ -849,7 +880,7 @@ impl Stream {
     /// Who completes the handshake behind its own RST did so before it.
     fn note_late_handshake(&mut self, side: Side) {
         let Some(closing) = self.closing.filter(|closing| closing.by == side) else { return };
-        let stage = self.stage(closing.at.time);
+        let stage = self.stage(closing.at.time, Some(closing.by));
         self.bad_order = true;
         self.closing = Some(Closing { stage, ..closing });
         let by_reset = self.is_reset(closing.at.frame);
@@ -932,6 +963,9 @@ impl Stream {
             Side::Server => self.pause,
             Side::Client => None,
         };
+        self.has_paused = side == Side::Server
+            && (self.has_paused
+                || silence >= SECOND && self.last_speaker == Some(Side::Server));
         if self.effective_resets().is_none() {
             self.last_speaker = Some(side);
             if self.app.said() != said {
@@ -1129,7 +1163,7 @@ impl Stream {
         let signs = self.trace.signs(side, segment, off);
         let untaken = self.is_out_of_window(side, segment);
         // A server that acknowledges data has completed the handshake.
-        let stage = self.stage(segment.time);
+        let stage = self.stage(segment.time, Some(side));
         let is_past = side == Side::Server && self.syn_ack && self.acks_data(segment);
         self.established |= is_past;
         self.cut_at_reset(side, segment);
@@ -1139,7 +1173,10 @@ impl Stream {
         self.resets = Some(Box::new(Resets {
             at: Mark { frame: segment.frame, time: segment.time },
             by: side,
-            phase: if torn_down { Phase::Teardown } else { self.stage(segment.time) },
+            phase: match torn_down {
+                true => Phase::Teardown,
+                false => self.stage(segment.time, Some(side)),
+            },
             count,
             text: text[..text.len().min(limits::RESET_TEXT)].into(),
             effective: true,
@@ -1214,7 +1251,7 @@ impl Stream {
             let side = closing.by;
             // The RST's number stood for data that there never was.
             if closing.seen == self.progress() {
-                closing.stage = self.stage(closing.at.time);
+                closing.stage = self.stage(closing.at.time, Some(side));
             }
             self.halves[side as usize].stop_at(fin.end);
             self.fins[side as usize].get_or_insert(fin);
@@ -1234,7 +1271,7 @@ impl Stream {
             at: Mark { frame: segment.frame, time: segment.time },
             by: side,
             piggybacked: (!segment.tcp.rst).then_some(segment.payload_len > 0),
-            stage: self.stage(segment.time),
+            stage: self.stage(segment.time, Some(side)),
             idle: self.last_data.map(|last| segment.time.since(last)),
             farewell_after: self.pause.filter(|_| side == Side::Server),
             seen: self.progress(),
@@ -1255,7 +1292,7 @@ impl Stream {
         let belongs = by_reset || closing.by == side || before < closing.acked[side as usize];
         let peer = side.peer() as usize;
         if belongs && closing.seen[peer] == progress[peer] {
-            let stage = self.stage(closing.at.time);
+            let stage = self.stage(closing.at.time, Some(closing.by));
             self.closing = Some(Closing { stage, seen: progress, ..closing });
             if let Some(resets) = self.resets.as_mut().filter(|_| by_reset) {
                 resets.phase = stage;

@@ -199,6 +199,28 @@ impl Talk {
         }
     }
 
+    /// Whether every message is counted.
+    pub fn is_counted(&self) -> bool {
+        match self {
+            Talk::Http(http) => http.is_counted(),
+            Talk::Http2(http) => !http.is_lost(),
+            Talk::FastCgi(talk) => !talk.is_lost(),
+            Talk::Tunnel(tunnel) => {
+                tunnel.opened_by.is_counted() && self.inner().is_none_or(Talk::is_counted)
+            }
+        }
+    }
+
+    /// The side that has sent the last message, if nothing but silence tells that it has ended.
+    pub fn ends_in_silence(&self) -> Option<Side> {
+        let exchange = self.exchange().filter(|_| !self.is_unfollowed())?;
+        match (exchange.answered, exchange.sent) {
+            (Progress::Cut, _) => Some(Side::Server),
+            (Progress::None, Progress::Cut) if exchange.ends_in_silence => Some(Side::Client),
+            _ => None,
+        }
+    }
+
     /// What comes now is not followed, or was lost.
     fn is_lost(&self) -> bool {
         match self {
@@ -224,13 +246,13 @@ impl Talk {
             _ if self.is_unfollowed() || exchange.may_be_whole => Phase::Unknown,
             // Nothing is open any more.
             _ if exchange.given_up.is_some() && !self.is_lost() => Phase::AfterResponse,
-            (Progress::Lost, _) => Phase::Unknown,
+            (Progress::Lost | Progress::Cut, _) => Phase::Unknown,
             (Progress::Complete, _) if self.is_lost() => Phase::Unknown,
             (Progress::Complete, _) => Phase::AfterResponse,
             (Progress::Begun, _) => Phase::DuringResponse,
             (Progress::None, Progress::Complete) => Phase::AwaitingResponse,
             (Progress::None, Progress::Begun) => Phase::DuringRequest,
-            (Progress::None, Progress::None | Progress::Lost) => Phase::Unknown,
+            (Progress::None, Progress::None | Progress::Lost | Progress::Cut) => Phase::Unknown,
         }
     }
 }
