@@ -111,6 +111,32 @@ fn the_version_of_ip_does_not_matter() {
     check("over IPv6", applies, &[Talk::default().over_v6()]);
 }
 
+/// Where no protocol is known, nobody knows what is a request.
+#[test]
+fn what_is_not_recognized_has_no_requests() {
+    let mut told = 0;
+    for case in &cases::all() {
+        let capture = Capture::of(&Talk::default(), &case.script);
+        let mut session = support::session_of(&capture);
+        let verdict = session.verdict_of(0, When::Final).unwrap();
+        if !verdict.stream().is_unrecognized() {
+            continue;
+        }
+        let mut said = vec![verdict.summary()];
+        if let Some(cause) = verdict.cause() {
+            let texts = [cause.row.word, cause.row.sentence, cause.row.advice];
+            said.extend(texts.map(str::to_owned));
+            said.extend(cause.evidence);
+        }
+        for text in said {
+            let has_word = ["request", "response"].iter().any(|word| text.contains(word));
+            assert!(!has_word || case.script.contains("CONNECT"), "{}: {text}", case.name);
+            told += 1;
+        }
+    }
+    assert!(told > 50, "{told}");
+}
+
 /// Nothing but the segments counts: not how often somebody asked, nor that the end was told.
 #[test]
 fn questions_change_nothing() {

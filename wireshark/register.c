@@ -221,7 +221,7 @@ register_protocol(void)
           EXPFILL}},
         {&rstdiag_ei_failure,
          {"rstdiag.reset.failure", PI_SEQUENCE, PI_ERROR,
-          "Reset that lost a request or a response", EXPFILL}},
+          "Reset that lost a request, a response or other data", EXPFILL}},
         {&rstdiag_ei_notice,
          {"rstdiag.notice", PI_ASSUMPTION, PI_WARN, "A setting or log cannot be used",
           EXPFILL}},

@@ -120,6 +120,8 @@ pub enum Sign {
     Unprocessed,
     /// The connection is a WebSocket, or a tunnel in which no HTTP is read.
     Tunnelled,
+    /// No protocol of requests is recognized in what was said.
+    Unrecognized,
 }
 
 use Sign::*;
@@ -186,7 +188,7 @@ impl Sign {
                  acknowledged"
             }
             ManyPorts => "the client went away from more than four ports of this host",
-            CameOften => "the client left this port without a request, more than once",
+            CameOften => "the client left this port without a word, more than once",
             ManyTogether => {
                 "the server reset three connections or more in the same moment, none of which \
                  it had sent a byte on"
@@ -218,6 +220,7 @@ impl Sign {
             Tunnelled => {
                 "the connection is a WebSocket, or a tunnel in which no HTTP can be read"
             }
+            Unrecognized => "what was said is encrypted, or in a protocol that is not known",
         }
     }
 }
@@ -274,8 +277,7 @@ pub static ROWS: &[Row] = &[
         not: &[Stayed, ManyPorts, SynAckLate, AfterPeerFin, StrayAck, OutOfPlace],
         harmless: true,
         sentence: "A load balancer or monitor looks whether the port answers, and leaves.",
-        advice:
-            "Nothing is wrong. To quiet it, let the check send a request and close in order.",
+        advice: "Nothing is wrong. To quiet it, let the check close in order.",
         ..ROW
     },
     Row {
@@ -351,7 +353,7 @@ pub static ROWS: &[Row] = &[
     Row {
         word: "client_abort",
         needs: &[ResetByClient, Is(Form::Active), Cut(Phase::AwaitingResponse)],
-        not: &[ProbesUnanswered, RequestRepeated, Tunnelled],
+        not: &[ProbesUnanswered, RequestRepeated, Tunnelled, Unrecognized],
         sentence: "The client gave up while it waited for the response.",
         advice: "See the client's own timeout, or a user who left; nginx writes 499. If the \
                  time that it waited is always the same, it is a timeout.",
@@ -360,7 +362,7 @@ pub static ROWS: &[Row] = &[
     Row {
         word: "client_abort",
         needs: &[ResetByClient, Is(Form::Active), Cut(Phase::DuringResponse)],
-        not: &[ProbesUnanswered, Tunnelled],
+        not: &[ProbesUnanswered, Tunnelled, Unrecognized],
         sentence: "The client went away in the middle of the response.",
         advice: "A user left, or the client stopped reading. The response is lost; the server \
                  cannot prevent it.",
@@ -369,7 +371,7 @@ pub static ROWS: &[Row] = &[
     Row {
         word: "client_abort",
         needs: &[ResetByClient, Is(Form::Active), Cut(Phase::DuringRequest)],
-        not: &[ProbesUnanswered, Tunnelled],
+        not: &[ProbesUnanswered, Tunnelled, Unrecognized],
         sentence: "The client went away in the middle of its own request.",
         advice:
             "A user left, or the client's own timeout for the upload passed; see the client.",
@@ -402,6 +404,7 @@ pub static ROWS: &[Row] = &[
             TlsRefused,
             Unprocessed,
             Tunnelled,
+            Unrecognized,
         ],
         or: Some("forced_abort"),
         sentence: "The server closed its socket with data of the client still unread, which \
@@ -412,8 +415,33 @@ pub static ROWS: &[Row] = &[
     },
     Row {
         word: "unread_data",
+        needs: &[ResetByServer, Is(Form::Active), Unread, Unrecognized],
+        not: &[ManyTogether, ProbesUnanswered, SynAckRepeated, TlsRefused, Tunnelled],
+        or: Some("forced_abort"),
+        sentence: "The server closed its socket with data of the client still unread, which \
+                   makes a RST of the close.",
+        advice:
+            "See the server's own log for why it closed, and let it read to the end of what \
+                 the client sends before it does.",
+        ..ROW
+    },
+    Row {
+        word: "unread_data",
+        needs: &[ResetByClient, Is(Form::Active), Unread, Unrecognized],
+        not: &[AfterPeerFin, ProbesUnanswered, TlsRefused, Tunnelled],
+        or: Some("forced_abort"),
+        sentence:
+            "The client closed its socket with data of the server still unread, or aborts \
+                   on purpose.",
+        advice:
+            "See why the client did not wait. If it was done, let it close in order: read to \
+                 the end of the data, and without SO_LINGER 0.",
+        ..ROW
+    },
+    Row {
+        word: "unread_data",
         needs: &[ResetByClient, Is(Form::Active), Cut(Phase::AfterResponse), Unread],
-        not: &[ProbesUnanswered, Tunnelled],
+        not: &[ProbesUnanswered, Tunnelled, Unrecognized],
         or: Some("forced_abort"),
         sentence: "The client closed its socket with data of the response still unread, or \
                    aborts on purpose, when it had all of it.",
@@ -475,10 +503,26 @@ pub static ROWS: &[Row] = &[
     Row {
         word: "data_after_close",
         needs: &[ResetByClient, Is(Form::Passive), AfterOwnFin, Answers(What::Data)],
-        not: &[Tunnelled],
+        not: &[Tunnelled, Unrecognized],
         sentence: "The server sent its response to a client that had closed already.",
         advice: "See why the client did not wait: its timeout, or a user who left. The server \
                  is not at fault.",
+        ..ROW
+    },
+    Row {
+        word: "data_after_close",
+        needs: &[
+            ResetByClient,
+            Is(Form::Passive),
+            AfterOwnFin,
+            Answers(What::Data),
+            Unrecognized,
+        ],
+        not: &[Tunnelled],
+        sentence: "The server went on sending to a client that had closed already.",
+        advice:
+            "If the client was done, nothing was lost. If not, see why it did not wait: its \
+                 timeout, or a user who left.",
         ..ROW
     },
     Row {
@@ -553,7 +597,7 @@ pub static ROWS: &[Row] = &[
     Row {
         word: "request_dropped",
         needs: &[RequestRepeated],
-        not: &[SynAckRepeated, ResetByServer],
+        not: &[SynAckRepeated, ResetByServer, Unrecognized],
         sentence:
             "The handshake was answered, the request was not: it is sent again and again, \
                    and nothing of it is acknowledged.",
@@ -876,6 +920,7 @@ impl Signs<'_> {
                 http.zip(exchange).is_some_and(|(http, exchange)| http.is_unprocessed(exchange))
             }
             Tunnelled => stream.is_tunnelled(),
+            Unrecognized => stream.is_unrecognized(),
         }
     }
 
@@ -942,7 +987,7 @@ impl Signs<'_> {
             ),
             ManyPorts => format!("the client went away from {} ports", self.probed()),
             CameOften => format!(
-                "the client left this port {} times without a request",
+                "the client left this port {} times without a word",
                 self.survey.left(verdict.client(), verdict.server())
             ),
             ManyTogether => format!(
@@ -1001,11 +1046,19 @@ impl Signs<'_> {
                 }
             }
             Unread => match verdict.stream().spoke_last() == self.by() {
-                true => format!("the RST came {} after the response", duration(self.idle()?)),
+                true => {
+                    let what = match verdict.stream().is_unrecognized() {
+                        true => "its sender's last data",
+                        false => "the response",
+                    };
+                    format!("the RST came {} after {what}", duration(self.idle()?))
+                }
                 false => "the last data came from the other side".to_owned(),
             },
             ResetByClient | ResetByServer | Cut(_) | Accepted | Established | NothingAsked
-            | NoReset | AfterPeerFin | Encrypted | Stayed | Tunnelled => return None,
+            | NoReset | AfterPeerFin | Encrypted | Stayed | Tunnelled | Unrecognized => {
+                return None
+            }
         })
     }
 

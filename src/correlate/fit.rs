@@ -109,10 +109,7 @@ impl Last {
     fn of(stream: &Stream) -> Last {
         let caveats = stream.caveats();
         let is_whole = !caveats.mid_stream && !caveats.gap && stream.http2().is_none();
-        let begun = stream.talk().map_or(Some(0), |talk| Some(talk.begun()));
-        // What is encrypted, and not decrypted, may hold any number of requests.
-        let counted = is_whole && stream.talk().map_or(stream.is_unasked(), Talk::is_counted);
-        let begun = begun.filter(|_| counted);
+        let begun = stream.requests().filter(|_| is_whole);
         let Some(exchange) = stream.exchange().filter(|_| stream.http2().is_none()) else {
             return Last { begun, ..Last::default() };
         };

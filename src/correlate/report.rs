@@ -488,7 +488,7 @@ fn answer(streams: usize, resets: &[Reset]) -> Vec<String> {
     let mut groups: Vec<(Group, usize)> = group_sizes(resets).into_iter().collect();
     groups.sort_by_key(|&(group, size)| (group.rank, Reverse(size), group.cause));
     for (rank, word, meaning) in [
-        (0, "failure", "a request or a response was lost"),
+        (0, "failure", "a request, a response or other data was lost"),
         (1, "warning", "out of order, with nothing known to be lost"),
         (2, "harmless", "nothing is missing"),
     ] {

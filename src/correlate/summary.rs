@@ -7,7 +7,7 @@ use crate::correlate::verdict::{Transaction, Verdict};
 use crate::nginx::message::Leg;
 use crate::tcp::http::{EndsBy, Progress};
 use crate::tcp::phase::Phase;
-use crate::tcp::stream::{Close, Side};
+use crate::tcp::stream::{Caveats, Close, Side};
 
 /// Characters of a request that fit into a sentence.
 const REQUEST: usize = 72;
@@ -23,10 +23,12 @@ pub fn sentence(verdict: &Verdict<'_>) -> String {
         None => close(verdict),
     }
     .replace("the nginx", "nginx");
+    let cut = cut_off(verdict);
     let transaction = match verdict.transaction() {
         Transaction::Completed if is_websocket(verdict) => "; the session was closed",
         Transaction::Failed if is_websocket(verdict) => "; the message is lost",
         Transaction::Completed => "; the transaction is done",
+        Transaction::Failed if cut.is_some() => cut.as_deref().unwrap_or_default(),
         Transaction::Failed => "; the transaction failed",
         Transaction::None if verdict.stream().is_tunnelled() => {
             "; no request had been sent through the tunnel"
@@ -34,9 +36,12 @@ pub fn sentence(verdict: &Verdict<'_>) -> String {
         Transaction::None => "; no request had been sent",
         Transaction::Unknown if is_websocket(verdict) => "",
         Transaction::Unknown if verdict.close() == Close::Open => "",
+        Transaction::Unknown if is_in_the_clear(verdict) => {
+            "; its protocol is not recognized, so whether all was done is not known"
+        }
         Transaction::Unknown => "; whether the transaction was done is not known",
     };
-    out.push_str(transaction);
+    out.push_str(&transaction.replace("the nginx", "nginx"));
     if let Some((sent, resets)) = verdict.crossed_at().zip(verdict.resets()) {
         let (who, later) = (name(verdict, Side::Client), sent.since(resets.at.time));
         let more = format!(", but the {who} sent more {} after the RST", duration(later));
@@ -123,6 +128,9 @@ fn moment(verdict: &Verdict<'_>, stage: Phase) -> String {
     if let Some(moment) = moment_in_tunnel(verdict, stage, idle.as_deref()) {
         return moment;
     }
+    if let Some(moment) = moment_by_bursts(verdict, stage, idle.as_deref()) {
+        return moment;
+    }
     match (stage, idle) {
         (Phase::Handshake, _) => "in the handshake".to_owned(),
         (Phase::TlsHandshake, _) => match verdict.stream().tls_refusal() {
@@ -157,6 +165,46 @@ fn moment(verdict: &Verdict<'_>, stage: Phase) -> String {
                 ),
             }
         }
+    }
+}
+
+/// What is said can be read, and nobody knows what it means.
+fn is_in_the_clear(verdict: &Verdict<'_>) -> bool {
+    verdict.stream().is_unrecognized() && !verdict.caveats().encrypted
+}
+
+/// What a RST cut of something that is not recognized.
+fn cut_off(verdict: &Verdict<'_>) -> Option<String> {
+    let side = verdict.stream().cut_off()?;
+    let who = name(verdict, side);
+    Some(match verdict.stream().unacked(side) {
+        0 => format!("; data of the {who} came too late"),
+        1 => format!("; 1 byte of the {who} was never acknowledged"),
+        count => format!("; {count} bytes of the {who} were never acknowledged"),
+    })
+}
+
+/// When in a conversation in which nobody can tell requests and responses; `None` where another
+/// kind of moment has words of its own.
+fn moment_by_bursts(verdict: &Verdict<'_>, stage: Phase, idle: Option<&str>) -> Option<String> {
+    if !verdict.stream().is_unrecognized() {
+        return None;
+    }
+    let [client, server] = [Side::Client, Side::Server].map(|side| name(verdict, side));
+    let after = idle.map_or("after".to_owned(), |idle| format!("{idle} after"));
+    let Caveats { mid_stream, one_sided, gap, truncated, .. } = verdict.caveats();
+    match stage {
+        Phase::DuringRequest => Some(format!("while data of the {client} was being sent")),
+        Phase::AwaitingResponse => {
+            Some(format!("{after} data of the {client}, before any answer"))
+        }
+        Phase::DuringResponse => Some(format!("while data of the {server} was being sent")),
+        Phase::AfterResponse => Some(format!("{after} the last data of the {server}")),
+        Phase::Unknown if !(mid_stream || one_sided || gap || truncated) => {
+            let who = name(verdict, verdict.stream().spoke_last()?);
+            Some(format!("{after} the last data of the {who}"))
+        }
+        _ => None,
     }
 }
 

@@ -167,6 +167,9 @@ impl Survey {
 /// When a stream ended by its server's doing, without a whole response to what was asked.
 fn unanswered(stream: &Stream) -> Option<CaptureTime> {
     let by_server = stream.closing().filter(|closing| closing.by == Side::Server)?;
-    let answered = stream.exchange().is_some_and(|e| e.answered == Progress::Complete);
+    let answered = match stream.is_unrecognized() {
+        true => stream.spoke_last() == Some(Side::Server),
+        false => stream.exchange().is_some_and(|e| e.answered == Progress::Complete),
+    };
     (!answered).then_some(by_server.at.time)
 }

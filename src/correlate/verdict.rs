@@ -18,7 +18,6 @@ use crate::tcp::phase::Phase;
 use crate::tcp::segment::Endpoint;
 use crate::tcp::stream::{Caveats, Close, Closing, Resets, Side, Stream};
 use crate::tcp::streams::StreamRef;
-use crate::tcp::talk::Talk;
 use crate::tcp::trace::{Form, What};
 use crate::time::CaptureTime;
 
@@ -121,6 +120,7 @@ impl<'a> Verdict<'a> {
                 Transaction::Failed => Severity::Failure,
                 // Browsers report code 1006.
                 _ if self.closing().is_some() && self.is_left_open() => Severity::Warning,
+                _ if self.closing().is_some() && self.is_unheard() => Severity::Warning,
                 _ => Severity::Harmless,
             };
         };
@@ -140,12 +140,27 @@ impl<'a> Verdict<'a> {
                 Severity::Harmless
             }
             (Phase::Teardown, Transaction::None, _) => Severity::Harmless,
+            // Both sides had closed, and each has all that the other said.
+            (Phase::Teardown, Transaction::Unknown, _)
+                if self.stream.is_unrecognized()
+                    && self.close() != Close::Reset
+                    && !self.is_unheard() =>
+            {
+                Severity::Harmless
+            }
             // A close_notify behind the FIN of the other side, which needs it no more.
             (Phase::Teardown, Transaction::Unknown, _) if self.answers_alert() => {
                 Severity::Harmless
             }
             _ => Severity::Warning,
         }
+    }
+
+    /// Something was said in the clear that is not recognized, and was never acknowledged.
+    fn is_unheard(&self) -> bool {
+        let unacked = |side| self.stream.unacked(side) > 0;
+        let is_clear = self.stream.is_unrecognized() && !self.caveats().encrypted;
+        is_clear && (unacked(Side::Client) || unacked(Side::Server))
     }
 
     /// How the first RST came about.
@@ -240,13 +255,14 @@ impl<'a> Verdict<'a> {
             && self.transaction() == Transaction::Unknown
     }
 
-    /// The transaction of a stream on which no HTTP message is recognized.
+    /// The transaction of a stream on which no HTTP message is recognized. Nobody knows what was
+    /// done there, unless a RST cut what was said.
     fn transaction_unseen(&self) -> Transaction {
         match self.stage() {
-            _ if self.stream.is_unasked() => Transaction::None,
-            Phase::Handshake | Phase::TlsHandshake | Phase::BeforeRequest => Transaction::None,
-            Phase::DuringRequest | Phase::AwaitingResponse if self.is_over() => {
-                Transaction::Failed
+            stage if stage.is_before_request() => Transaction::None,
+            _ if self.stream.cut_off().is_some() => Transaction::Failed,
+            _ if self.stream.is_unasked() && !self.stream.is_unrecognized() => {
+                Transaction::None
             }
             _ => Transaction::Unknown,
         }
@@ -308,14 +324,14 @@ impl<'a> Verdict<'a> {
         self.stream.end(Side::Server)
     }
 
-    /// Requests that were begun; `None` where no HTTP is recognized, or messages may be hidden.
+    /// Requests that were begun; `None` where the capture does not tell how many.
     pub fn requests(&self) -> Option<u64> {
-        self.stream.talk().filter(|talk| talk.is_counted()).map(Talk::begun)
+        self.stream.requests()
     }
 
-    /// Responses that are complete; `None` where no HTTP is recognized, or messages may be hidden.
+    /// Responses that are complete; `None` where the capture does not tell how many.
     pub fn responses(&self) -> Option<u64> {
-        self.stream.talk().filter(|talk| talk.is_counted()).map(Talk::completed)
+        self.stream.responses()
     }
 
     /// The exchange that `transaction` is about.
@@ -420,7 +436,8 @@ impl<'a> Verdict<'a> {
         self.store
     }
 
-    pub(crate) fn stream(&self) -> &Stream {
+    /// The stream itself.
+    pub fn stream(&self) -> &Stream {
         &self.stream
     }
 }

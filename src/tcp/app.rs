@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::tcp::half::Piece;
+use crate::tcp::http::{self, Http, Opening, LONGEST_METHOD};
+use crate::tcp::http2::{Http2, PREFACE_LINE};
 use crate::tcp::proxied::{self, Header};
 use crate::tcp::stream::Side;
 use crate::tcp::talk::Talk;
@@ -21,6 +23,8 @@ pub enum App {
     Undecided,
     /// A header of the PROXY protocol, and what is behind it.
     Proxied(Box<(Header, App)>),
+    /// What may be HTTP.
+    Guess(Box<Guess>),
     /// HTTP, or what it was switched to.
     Talk(Box<Talk>),
     /// TLS.
@@ -29,6 +33,14 @@ pub enum App {
     WebSocket(Box<WebSocket>),
     /// Something else: bursts of data.
     Other(Bursts),
+}
+
+/// A client's first line that may become one of HTTP, and what it is if it does not.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Guess {
+    talk: Talk,
+    opening: Opening,
+    bursts: Bursts,
 }
 
 /// How a piece stands to what else is known of the connection.
@@ -73,13 +85,30 @@ impl App {
             }
             App::Undecided => {}
             App::Proxied(behind) => take_proxied(behind, side, at, piece, around),
+            App::Guess(guess) => {
+                if let Some(settled) = guess.take(side, at, piece, around) {
+                    *self = settled;
+                }
+            }
             App::Talk(talk) => talk.take(side, at, piece, around),
             App::Tls(tls) => {
                 tls.come_to(around.frame);
                 tls.take(side, piece, late);
             }
             App::WebSocket(socket) => socket.take(side, at, piece),
-            App::Other(bursts) => bursts.add(side, piece.len(), late),
+            App::Other(bursts) => match piece {
+                // A server that speaks HTTP says so, whatever it was asked.
+                Piece::Data(bytes)
+                    if side == Side::Server
+                        && !bursts.answered
+                        && http::starts_response(bytes) =>
+                {
+                    let mut talk = Talk::Http(Http::answering());
+                    talk.take(side, at, piece, around);
+                    *self = App::Talk(Box::new(talk));
+                }
+                _ => bursts.add(side, piece.len(), late),
+            },
         }
     }
 
@@ -89,7 +118,7 @@ impl App {
             App::Proxied(behind) => Some(&behind.1),
             App::Talk(talk) => talk.tunnel(),
             App::Tls(tls) => tls.plain().and_then(Talk::tunnel),
-            App::Undecided | App::WebSocket(_) | App::Other(_) => None,
+            App::Undecided | App::Guess(_) | App::WebSocket(_) | App::Other(_) => None,
         };
         inside.map_or(self, App::innermost)
     }
@@ -100,6 +129,7 @@ impl App {
             App::Proxied(behind) => behind.1.talk(),
             App::Talk(talk) => Some(talk),
             App::Tls(tls) => tls.plain(),
+            App::Guess(guess) => guess.likely(),
             App::Undecided | App::WebSocket(_) | App::Other(_) => None,
         }
     }
@@ -110,7 +140,7 @@ impl App {
             App::Proxied(behind) => behind.1.tls(),
             App::Talk(talk) => talk.tunnel().and_then(App::tls),
             App::Tls(tls) => Some(tls),
-            App::Undecided | App::WebSocket(_) | App::Other(_) => None,
+            App::Undecided | App::Guess(_) | App::WebSocket(_) | App::Other(_) => None,
         }
     }
 
@@ -120,7 +150,7 @@ impl App {
             App::Proxied(behind) => behind.1.tls_mut(),
             App::Talk(talk) => talk.tunnel_mut().and_then(App::tls_mut),
             App::Tls(tls) => Some(tls),
-            App::Undecided | App::WebSocket(_) | App::Other(_) => None,
+            App::Undecided | App::Guess(_) | App::WebSocket(_) | App::Other(_) => None,
         }
     }
 
@@ -130,7 +160,18 @@ impl App {
             App::Proxied(behind) => behind.1.server_end(at),
             App::Talk(talk) => talk.server_end(at),
             App::Tls(tls) => tls.server_end(at),
-            App::Undecided | App::WebSocket(_) | App::Other(_) => {}
+            App::Undecided | App::Guess(_) | App::WebSocket(_) | App::Other(_) => {}
+        }
+    }
+
+    /// Something was said, and no protocol of requests is recognized in it.
+    pub fn is_unrecognized(&self) -> bool {
+        match self.innermost() {
+            App::Undecided | App::Proxied(_) | App::WebSocket(_) => false,
+            App::Other(_) => true,
+            App::Guess(guess) => guess.likely().is_none(),
+            App::Talk(talk) => talk.is_unrecognized(),
+            App::Tls(tls) => tls.plain().map_or(tls.has_said(), Talk::is_unrecognized),
         }
     }
 
@@ -139,6 +180,7 @@ impl App {
         match self.innermost() {
             App::Tls(tls) => tls.said(),
             App::Other(bursts) => bursts.said,
+            App::Guess(guess) => guess.bursts.said,
             _ => 0,
         }
     }
@@ -149,6 +191,54 @@ impl App {
             App::Proxied(behind) => behind.0.client(),
             _ => None,
         }
+    }
+}
+
+impl Guess {
+    /// Takes the next piece. Returns what is spoken, once that is no guess any more.
+    fn take(&mut self, side: Side, at: i64, piece: Piece<'_>, around: Around) -> Option<App> {
+        let is_http = match (side, piece) {
+            // Bytes that the capture lacks do not tell.
+            (_, Piece::Missing(_)) => None,
+            (Side::Client, Piece::Data(bytes)) => self.go_on(at, bytes),
+            // Neither does the rest of an answer whose beginning did not.
+            (Side::Server, Piece::Data(_)) if self.bursts.answered => None,
+            (Side::Server, Piece::Data(bytes)) => http::answers(bytes),
+        };
+        self.bursts.add(side, piece.len(), at < around.acked);
+        if is_http == Some(false) {
+            return Some(App::Other(self.bursts));
+        }
+        self.talk.take(side, at, piece, around);
+        is_http
+            .map(|_| App::Talk(Box::new(std::mem::replace(&mut self.talk, Talk::mid_stream()))))
+    }
+
+    /// Takes more of the line; whether it is one of HTTP, once it is whole.
+    fn go_on(&mut self, at: i64, bytes: &[u8]) -> Option<bool> {
+        let Talk::Http(http) = &self.talk else { return Some(true) };
+        let begun = http.first_head()?;
+        if begun.len() >= LONGEST_METHOD && memchr::memchr(b'\n', bytes).is_none() {
+            return None;
+        }
+        let line = [begun, bytes].concat();
+        if line.starts_with(PREFACE_LINE) {
+            let mut http2 = Http2::default();
+            http2.take(Side::Client, at - begun.len() as i64, Piece::Data(begun));
+            self.talk = Talk::Http2(Box::new(http2));
+            return Some(true);
+        }
+        self.opening = http::opening(&line);
+        match self.opening {
+            Opening::Request => Some(true),
+            Opening::Else => Some(false),
+            Opening::Likely | Opening::Possible => None,
+        }
+    }
+
+    /// The conversation, if hardly anything else begins like that.
+    pub fn likely(&self) -> Option<&Talk> {
+        (self.opening == Opening::Likely).then_some(&self.talk)
     }
 }
 
@@ -193,11 +283,16 @@ fn recognize(side: Side, payload: &[u8], around: Around) -> App {
     if side == Side::Client && around.layer == Layer::Connection && proxied::starts(payload) {
         return App::Proxied(Box::default());
     }
-    if tls::starts(payload) {
+    if tls::starts(payload) || side == Side::Server && tls::refuses(payload) {
         return App::Tls(Box::default());
     }
     match Talk::that_begins_with(side, payload) {
-        Some(talk) => App::Talk(Box::new(talk)),
+        Some(talk) => match http::opening(payload) {
+            opening @ (Opening::Likely | Opening::Possible) if side == Side::Client => {
+                App::Guess(Box::new(Guess { talk, opening, bursts: Bursts::default() }))
+            }
+            _ => App::Talk(Box::new(talk)),
+        },
         None => App::Other(Bursts::default()),
     }
 }

@@ -238,6 +238,8 @@ struct Reader {
     state: State,
     /// Serial of the exchange that the message belongs to.
     serial: u64,
+    /// The framing was lost at some time, so that messages may have been missed.
+    missed: bool,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -304,8 +306,14 @@ impl Http {
     /// A conversation that the capture joins in the middle: the first message that is
     /// recognized in each direction is where it starts.
     pub fn mid_stream() -> Http {
-        let lost = || Reader { state: State::Lost, serial: 0 };
+        let lost = || Reader { state: State::Lost, serial: 0, missed: true };
         Http { requests: lost(), responses: lost(), ..Http::default() }
+    }
+
+    /// A conversation of which the server's first response is the beginning: what it answers was
+    /// no request.
+    pub fn answering() -> Http {
+        Http { responses: Reader::default(), ..Http::mid_stream() }
     }
 
     /// The exchange that is open, else the one that was completed last.
@@ -319,9 +327,22 @@ impl Http {
             || matches!(self.responses.state, State::Lost)
     }
 
-    /// Whether [`Http::begun`] and [`Http::completed`] count every message.
-    pub fn is_counted(&self) -> bool {
-        !self.has_hidden
+    /// Messages of this side may have been missed.
+    pub fn has_missed(&self, side: Side) -> bool {
+        let reader = match side {
+            Side::Client => &self.requests,
+            Side::Server => &self.responses,
+        };
+        self.has_hidden || reader.missed
+    }
+
+    /// What is there of the first request's head, before it is known to be one.
+    pub fn first_head(&self) -> Option<&[u8]> {
+        match &self.requests.state {
+            State::Head(head) => Some(head),
+            State::Idle if self.begun == 0 => Some(&[]),
+            _ => None,
+        }
     }
 
     /// Takes the next piece that the client sent, and its position.
@@ -620,7 +641,7 @@ impl Http {
     }
 
     fn lose_requests(&mut self) {
-        self.requests.state = State::Lost;
+        (self.requests.state, self.requests.missed) = (State::Lost, true);
         if let Some(exchange) = self.requested() {
             if exchange.sent == Progress::Begun {
                 exchange.sent = Progress::Lost;
@@ -925,22 +946,60 @@ impl Http {
     }
 
     fn lose_responses(&mut self) {
-        self.responses.state = State::Lost;
+        (self.responses.state, self.responses.missed) = (State::Lost, true);
         if let Some(exchange) = self.open.front_mut() {
             exchange.answered = Progress::Lost;
         }
     }
 }
 
-/// Whether the bytes that a client sends first can be the start of a request: an upper-case
-/// method, as far as it is there.
-pub fn may_start_request(bytes: &[u8]) -> bool {
+/// What the first line of a client says of its protocol, as far as it is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Opening {
+    /// A request line, whole.
+    Request,
+    /// A method of HTTP and the beginning of a target: other protocols hardly have such lines.
+    Likely,
+    /// An upper-case word, with which lines of many protocols begin.
+    Possible,
+    /// No request line.
+    Else,
+}
+
+/// What the bytes that a client sends first say.
+pub fn opening(bytes: &[u8]) -> Opening {
+    let bytes = skip_line_ends(bytes);
+    if !may_start_request(bytes) {
+        return Opening::Else;
+    }
+    if let Some(end) = memchr::memchr(b'\n', bytes) {
+        let line = bytes[..end].trim_ascii_end();
+        let version = line.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
+        return match version {
+            [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'0'..=b'9'] => Opening::Request,
+            _ => Opening::Else,
+        };
+    }
+    match cut_request_line(bytes) {
+        Some(_) => Opening::Likely,
+        None => Opening::Possible,
+    }
+}
+
+/// A longer upper-case word is no method of anybody.
+pub const LONGEST_METHOD: usize = 32;
+
+/// Whether these bytes can be the start of a request: an upper-case method, as far as it is
+/// there.
+fn may_start_request(bytes: &[u8]) -> bool {
     let bytes = skip_line_ends(bytes);
     let method = bytes.iter().take_while(|b| b.is_ascii_uppercase() || **b == b'-').count();
     match bytes.get(method) {
-        Some(b' ') => (1..=32).contains(&method) && !bytes.starts_with(b"PRI * HTTP/2"),
+        Some(b' ') => {
+            (1..=LONGEST_METHOD).contains(&method) && !bytes.starts_with(b"PRI * HTTP/2")
+        }
         Some(_) => false,
-        None => method <= 32,
+        None => method <= LONGEST_METHOD,
     }
 }
 
@@ -981,7 +1040,7 @@ fn cut_request_line(bytes: &[u8]) -> Option<&'static str> {
     let method = known.copied().find(|known| known.as_bytes() == method)?;
     let is_target = match method {
         "CONNECT" => target.first().is_some_and(u8::is_ascii_alphanumeric),
-        _ => target.starts_with(b"/"),
+        _ => [&b"/"[..], b"http://", b"https://"].iter().any(|form| target.starts_with(form)),
     };
     is_target.then_some(method)
 }
@@ -989,6 +1048,12 @@ fn cut_request_line(bytes: &[u8]) -> Option<&'static str> {
 /// Whether these bytes start with a status line.
 pub fn starts_response(bytes: &[u8]) -> bool {
     bytes.starts_with(STATUS_LINE)
+}
+
+/// Whether the first bytes of a server are a response of HTTP; `None` if they are too few to tell.
+pub fn answers(bytes: &[u8]) -> Option<bool> {
+    let is_short = bytes.len() < STATUS_LINE.len() && may_start_response(bytes);
+    (!is_short).then(|| starts_response(bytes))
 }
 
 /// Whether these bytes can be the start of a status line, as far as it is there.

@@ -477,6 +477,63 @@ impl Stream {
         self.app.talk().filter(|talk| talk.begun() > 0 || talk.exchange().is_some())
     }
 
+    /// Something was said, and no protocol of requests is recognized in it.
+    pub fn is_unrecognized(&self) -> bool {
+        let is_undecided = matches!(self.app.innermost(), App::Undecided | App::Proxied(_));
+        self.app.is_unrecognized() || is_undecided && self.has_holes()
+    }
+
+    /// Requests that were begun; `None` where the capture does not tell how many.
+    pub fn requests(&self) -> Option<u64> {
+        self.count(Side::Client, Talk::begun)
+    }
+
+    /// Responses that are complete; `None` where the capture does not tell how many.
+    pub fn responses(&self) -> Option<u64> {
+        self.count(Side::Server, Talk::completed)
+    }
+
+    fn count(&self, side: Side, of: impl Fn(&Talk) -> u64) -> Option<u64> {
+        match self.app.talk().filter(|talk| !talk.is_unrecognized()) {
+            Some(talk) => {
+                let half = &self.halves[side as usize];
+                let is_whole = talk.counts(side) && !self.lacks(side) && !half.has_hole();
+                is_whole.then(|| of(talk))
+            }
+            None => self.is_silent().then_some(0),
+        }
+    }
+
+    /// Neither side has said anything, and the capture would show it.
+    fn is_silent(&self) -> bool {
+        !self.mid_stream()
+            && self
+                .halves
+                .iter()
+                .all(|half| half.sent() == 0 && !half.lacks_acked() && !half.lacks_end())
+    }
+
+    /// Bytes of this side that its peer has not acknowledged.
+    pub fn unacked(&self, side: Side) -> u64 {
+        let half = &self.halves[side as usize];
+        (half.sent() - half.acked_data().max(0)).max(0) as u64
+    }
+
+    /// The side whose bytes a RST cut: its peer, which had not closed, never acknowledged them.
+    /// Only where all was seen, and no protocol tells more.
+    pub fn cut_off(&self) -> Option<Side> {
+        let resets = self.effective_resets()?;
+        let Caveats { mid_stream, one_sided, gap, truncated, encrypted, .. } = self.caveats();
+        let is_seen = !(mid_stream || one_sided || gap || truncated || encrypted);
+        let is_cut = |side: &Side| {
+            let crossed = resets.by != *side && resets.crossed_at.is_some();
+            let closed = self.fins[side.peer() as usize].is_some();
+            (self.unacked(*side) > 0 || crossed) && !self.lacks(*side) && !closed
+        };
+        let known = is_seen && self.is_unrecognized();
+        [Side::Client, Side::Server].into_iter().find(is_cut).filter(|_| known)
+    }
+
     /// The connection is a WebSocket, or a tunnel in which no HTTP is recognized.
     pub fn is_tunnelled(&self) -> bool {
         self.app.talk().is_some_and(Talk::is_tunnelled)
@@ -636,13 +693,18 @@ impl Stream {
         }
         let is_undecided = matches!(self.app, App::Undecided);
         let stage = match self.app.innermost() {
-            App::Undecided if is_undecided && self.has_lost_start() => Phase::Unknown,
+            App::Undecided if is_undecided && (self.has_lost_start() || self.has_holes()) => {
+                Phase::Unknown
+            }
             App::Undecided | App::Proxied(_) => Phase::BeforeRequest,
-            App::Talk(talk) => match talk.ends_in_silence() {
-                Some(side) => self.silence_stage(side, now, ended_by),
-                None => talk.stage(),
-            },
+            App::Talk(talk) => self.talk_stage(talk, now, ended_by),
             App::WebSocket(socket) => socket.stage(),
+            App::Guess(guess) => {
+                let talk = guess.likely();
+                talk.map_or(Phase::Unknown, |talk| self.talk_stage(talk, now, ended_by))
+            }
+            // What is a request, and what a response, nobody knows.
+            App::Other(_) => Phase::Unknown,
             App::Tls(tls) if tls.plain().is_some() => {
                 tls.plain().map_or(Phase::Unknown, Talk::stage)
             }
@@ -650,7 +712,6 @@ impl Stream {
             App::Tls(tls) if !tls.established() => Phase::TlsHandshake,
             App::Tls(tls) if tls.may_be_unanswered() && tls.bursts.answered => Phase::Unknown,
             App::Tls(tls) => self.burst_stage(&tls.bursts, now),
-            App::Other(bursts) => self.burst_stage(bursts, now),
         };
         match stage {
             // What was sent and is not in the capture may have been anything.
@@ -670,6 +731,10 @@ impl Stream {
         }
     }
 
+    fn has_holes(&self) -> bool {
+        self.halves.iter().any(Half::has_hole)
+    }
+
     /// A side has begun to send something that nobody can read yet: there is a hole before it,
     /// or the record that holds it has not ended.
     fn is_sending(&self, side: Side) -> bool {
@@ -678,12 +743,19 @@ impl Stream {
             || readable.is_some_and(|tls| tls.is_within_record(side))
     }
 
+    fn talk_stage(&self, talk: &Talk, now: CaptureTime, ended_by: Option<Side>) -> Phase {
+        match talk.ends_in_silence() {
+            Some(side) => self.silence_stage(side, now, ended_by),
+            None => talk.stage(),
+        }
+    }
+
     fn burst_stage(&self, bursts: &Bursts, now: CaptureTime) -> Phase {
         let (Some(side), Some(burst)) = (bursts.last, self.burst) else {
             return Phase::BeforeRequest;
         };
         match side {
-            _ if !self.has_ended(side, burst, now) => Phase::Unknown,
+            _ if bursts.unplaced || !self.has_ended(side, burst, now) => Phase::Unknown,
             Side::Client if bursts.asks() => Phase::AwaitingResponse,
             Side::Client => Phase::Unknown,
             Side::Server => Phase::AfterResponse,
@@ -956,8 +1028,27 @@ impl Stream {
             return false;
         }
         self.alerted[side as usize] = ends_in_tls_alert(segment.payload, segment.payload_len);
-        let last = self.last_data.replace(segment.time);
-        let silence = last.map_or(0, |last| segment.time.since(last));
+        if !self.is_farewell(segment) {
+            self.note_speech(side, segment.time, said);
+        }
+        self.data_after_fin |= self.acks_fin(side.peer()) && self.fins[side as usize].is_none();
+        self.end_if_all_is_there();
+        if self.note_late(side, before) {
+            self.bad_order = true;
+        }
+        true
+    }
+
+    /// An alert of TLS behind the handshake: it says only that no more is to come.
+    fn is_farewell(&self, segment: &Segment<'_>) -> bool {
+        let tls = self.app.tls().filter(|tls| tls.established() || tls.is_lost());
+        tls.is_some() && is_tls_alert(segment.payload, segment.payload_len)
+    }
+
+    /// Notes that a side has said something new at this time; by then `said` was said.
+    fn note_speech(&mut self, side: Side, now: CaptureTime, said: u64) {
+        let last = self.last_data.replace(now);
+        let silence = last.map_or(0, |last| now.since(last));
         self.pause = match side {
             Side::Server if silence >= SECOND => Some(silence),
             Side::Server => self.pause,
@@ -970,15 +1061,9 @@ impl Stream {
             self.last_speaker = Some(side);
             if self.app.said() != said {
                 let end = self.halves[side as usize].next();
-                self.burst = Some(Burst { time: segment.time, end });
+                self.burst = Some(Burst { time: now, end });
             }
         }
-        self.data_after_fin |= self.acks_fin(side.peer()) && self.fins[side as usize].is_none();
-        self.end_if_all_is_there();
-        if self.note_late(side, before) {
-            self.bad_order = true;
-        }
-        true
     }
 
     /// Passes over what was acknowledged and is not in the capture, as the end of the connection

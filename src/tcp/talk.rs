@@ -8,7 +8,7 @@ use crate::tcp::app::{App, Around, Layer};
 use crate::tcp::fastcgi::{self, FastCgi};
 use crate::tcp::gateway;
 use crate::tcp::half::Piece;
-use crate::tcp::http::{self, Dialect, Exchange, Http, Next, Progress};
+use crate::tcp::http::{self, Dialect, Exchange, Http, Next, Opening, Progress};
 use crate::tcp::http2::{self, Http2, PREFACE_LINE};
 use crate::tcp::phase::Phase;
 use crate::tcp::stream::Side;
@@ -43,7 +43,9 @@ impl Talk {
             Side::Client if bytes.starts_with(PREFACE_LINE) => {
                 Some(Talk::Http2(Box::default()))
             }
-            Side::Client if http::may_start_request(bytes) => Some(Talk::Http(Http::default())),
+            Side::Client if http::opening(bytes) != Opening::Else => {
+                Some(Talk::Http(Http::default()))
+            }
             Side::Client if fastcgi::starts(bytes) => Some(Talk::FastCgi(FastCgi::default())),
             Side::Client if gateway::starts_uwsgi(bytes) => {
                 Some(Talk::Http(Http::speaking(Dialect::Uwsgi)))
@@ -199,14 +201,20 @@ impl Talk {
         }
     }
 
-    /// Whether every message is counted.
-    pub fn is_counted(&self) -> bool {
+    /// No message was recognized so far, of a conversation that the capture joins late.
+    pub fn is_unrecognized(&self) -> bool {
+        matches!(self, Talk::Http(http) if http.exchange().is_none() && http.is_lost())
+    }
+
+    /// Whether every message of a side was seen, as far as that can be told.
+    pub fn counts(&self, side: Side) -> bool {
         match self {
-            Talk::Http(http) => http.is_counted(),
+            Talk::Http(http) => !http.has_missed(side),
             Talk::Http2(http) => !http.is_lost(),
             Talk::FastCgi(talk) => !talk.is_lost(),
             Talk::Tunnel(tunnel) => {
-                tunnel.opened_by.is_counted() && self.inner().is_none_or(Talk::is_counted)
+                !tunnel.opened_by.has_missed(side)
+                    && self.inner().is_none_or(|t| t.counts(side))
             }
         }
     }

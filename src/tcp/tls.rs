@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::tcp::app::Around;
 use crate::tcp::half::Piece;
+use crate::tcp::http::{self, Opening};
 use crate::tcp::stream::Side;
 use crate::tcp::talk::Talk;
 
@@ -152,6 +153,8 @@ pub struct Bursts {
     pub last: Option<Side>,
     /// Bytes of that burst.
     pub bytes: u64,
+    /// The last bytes may have been said before that burst, or behind it.
+    pub unplaced: bool,
     /// Whether the server has ever sent any.
     pub answered: bool,
     /// Bytes of all bursts.
@@ -159,12 +162,13 @@ pub struct Bursts {
 }
 
 impl Bursts {
-    /// Adds data of this side. What stands in the capture behind its acknowledgment was not
-    /// said last, if the other side has spoken.
+    /// Adds data of this side. What stands in the capture behind its acknowledgment has no place
+    /// in the order, if the other side has spoken.
     pub fn add(&mut self, side: Side, bytes: u64, late: bool) {
         self.said = self.said.saturating_add(bytes);
         self.answered |= side == Side::Server;
-        if late && self.last == Some(side.peer()) {
+        self.unplaced = late && self.last == Some(side.peer());
+        if self.unplaced {
             return;
         }
         if self.last != Some(side) {
@@ -222,6 +226,11 @@ pub fn starts(bytes: &[u8]) -> bool {
     matches!(bytes, [HANDSHAKE, 3, ..] | [HANDSHAKE])
 }
 
+/// Whether a server answers a TLS handshake with these bytes: an alert that anybody can read.
+pub fn refuses(bytes: &[u8]) -> bool {
+    matches!(bytes, [ALERT, 3, 0..=4, 0, 2, 1 | 2, _, ..])
+}
+
 /// Whether these bytes look like a record of a connection that was encrypted long before.
 pub fn continues(bytes: &[u8]) -> bool {
     matches!(bytes, [CHANGE_CIPHER_SPEC..=APPLICATION_DATA, 3, 1..=4, ..])
@@ -276,7 +285,10 @@ impl Tls {
         }
         let frame = self.frame;
         let plain = self.plain.get_or_insert_with(|| {
-            Box::new(Talk::that_begins_with(side, content).unwrap_or_else(Talk::mid_stream))
+            let talk = Talk::that_begins_with(side, content);
+            let is_guess = http::opening(content) == Opening::Possible;
+            let talk = talk.filter(|_| side == Side::Server || !is_guess);
+            Box::new(talk.unwrap_or_else(Talk::mid_stream))
         });
         plain.take(
             side,
@@ -319,6 +331,11 @@ impl Tls {
     /// Whether records can't be told apart any more.
     pub fn is_lost(&self) -> bool {
         self.client.lost || self.server.lost
+    }
+
+    /// Whether application data was sent, or may have been.
+    pub fn has_said(&self) -> bool {
+        self.bursts.last.is_some() || self.is_lost()
     }
 
     /// Whether all that the server has sent since the handshake may be session tickets.
@@ -431,6 +448,9 @@ impl Tls {
 
     /// Application data behind the handshake.
     fn data(&mut self, side: Side, length: u16, late: bool) {
+        if length == ENCRYPTED_ALERT_LEN && self.v13 {
+            return;
+        }
         if side == Side::Server && self.v13 {
             let nobody_asked = self.bursts.last.is_none();
             if length < TICKET_LEN && self.ticket_like <= TICKETS {
