@@ -35,6 +35,10 @@ pub const HEADERS: usize = 256;
 /// Bytes of `METHOD URI` that are kept of a request: what nginx's 2,048 byte log line holds.
 pub const REQUEST: usize = 2048;
 
+/// Bytes that are kept of all requests that wait on one connection of HTTP/2, where a few bytes
+/// may repeat a long one: 256 bytes for each of [`PIPELINED`]. Of more, nothing is told.
+pub const REQUESTS: usize = 64 * 1024;
+
 /// Requests of one connection that wait for their responses. Real clients pipeline a handful.
 pub const PIPELINED: usize = 256;
 
@@ -45,6 +49,11 @@ pub const FORWARDED: usize = 4;
 /// Bytes of the table of header fields that HTTP/2 keeps by direction. Browsers offer 65,536; what
 /// is larger than that is not followed.
 pub const HEADER_TABLE: u32 = 64 * 1024;
+
+/// Bytes that the fields of one header block may have when they are unpacked, 32 more for each (RFC
+/// 9113, section 6.5.2): what Chrome takes, and several times what servers do. A byte can stand for
+/// a field of [`HEADER_TABLE`], and what is beyond this is made to be dear.
+pub const HEADER_LIST: u32 = 256 * 1024;
 
 /// Different requests open at one end that a log entry is compared with. Where there are more,
 /// the entry may be about any.
@@ -112,12 +121,12 @@ pub const LOG_GROWTH: u64 = 8 * 1024 * 1024;
 /// Unpacked bytes at the beginning of a file by which it is known to be a log or not.
 pub const LOG_HEAD: u64 = 64 * 1024;
 
-/// Bytes that any packed log may unpack to, and how many times its own size beyond that: no
-/// text shrinks further with gzip, and few logs with anything. More than that is made to
-/// waste time.
+/// How many times its own size a packed log may unpack to, and bytes that all packed logs of a session
+/// may unpack to beyond that: few logs shrink to a hundredth, and then they are not many. More than
+/// that is made to waste time.
+pub const LOG_UNPACKED_RATIO: u64 = 100;
+/// See [`LOG_UNPACKED_RATIO`].
 pub const LOG_UNPACKED: u64 = 1 << 30;
-/// See [`LOG_UNPACKED`].
-pub const LOG_UNPACKED_RATIO: u64 = 1000;
 
 /// Binary logarithm of the memory that unpacking zstd may take: what `zstd -d` takes itself.
 pub const LOG_ZSTD_WINDOW: u32 = 27;
@@ -171,6 +180,10 @@ pub const ALIKE: usize = 256;
 /// Seconds that entries of one connection number may lie apart to be about one connection:
 /// numbers begin anew when nginx is started anew.
 pub const CONNECTION_TIME: i64 = 3600;
+
+/// Entries that are shown on one stream. A host takes a million items in all for a frame, and a log
+/// can repeat a line as often as it likes.
+pub const SHOWN: usize = 100;
 
 /// Notices of one session: more than there are ways to misspell a setting or a path.
 pub const NOTICES: usize = 16;

@@ -3,12 +3,13 @@
 //!
 //! A block refers to the fields of those before it, so one block that is lost or damaged makes
 //! every later one unreadable: nothing is told of any of those. A few fields matter here; of the
-//! others the table keeps only how much room they take, unless they may name a client. The
-//! decoders at hand panic on cut input, or build the Huffman code anew for each string, or can't be
+//! others the table keeps only how much room they take, and the clients that they name: a byte may
+//! refer to a field again, so nothing of it is worked out anew. The decoders at hand panic on cut input, or build the Huffman code anew for each string, or can't be
 //! copied; so only the code itself is from a crate.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::net::IpAddr;
 
 use httlib_huffman::DecoderSpeed;
 use serde::{Deserialize, Serialize};
@@ -67,15 +68,39 @@ pub struct Hpack {
 struct Field {
     name: Name,
     name_len: u32,
-    /// Kept of the fields that matter, and of others that may name a client.
+    /// Kept of the fields that matter.
     value: Box<[u8]>,
     value_len: u32,
+    /// What another one names.
+    clients: Box<[IpAddr]>,
 }
 
 impl Field {
     /// RFC 7541, section 4.1.
     fn size(&self) -> u32 {
-        self.name_len.saturating_add(self.value_len).saturating_add(32)
+        size(self.name_len, self.value_len)
+    }
+}
+
+fn size(name_len: u32, value_len: u32) -> u32 {
+    name_len.saturating_add(value_len).saturating_add(32)
+}
+
+/// What a field says.
+#[derive(Clone, Copy, Debug)]
+pub enum Value<'a> {
+    /// Text, of one that matters.
+    Text(&'a [u8]),
+    /// The clients that another one names.
+    Clients(&'a [IpAddr]),
+}
+
+impl<'a> Value<'a> {
+    fn of(name: Name, text: &'a [u8], clients: &'a [IpAddr]) -> Value<'a> {
+        match name {
+            Name::Other => Value::Clients(clients),
+            _ => Value::Text(text),
+        }
     }
 }
 
@@ -94,7 +119,7 @@ impl Hpack {
 
     /// Hands on the fields of the next block, in their order. Tells whether all of it could be
     /// read; if not, what was handed on may not be all that it says.
-    pub fn read(&mut self, block: &[u8], mut hand_on: impl FnMut(Name, &[u8])) -> bool {
+    pub fn read(&mut self, block: &[u8], mut hand_on: impl FnMut(Name, Value<'_>)) -> bool {
         if !self.lost && self.read_fields(block, &mut hand_on).is_none() {
             self.lose();
         }
@@ -104,13 +129,15 @@ impl Hpack {
     fn read_fields(
         &mut self,
         mut block: &[u8],
-        hand_on: &mut dyn FnMut(Name, &[u8]),
+        hand_on: &mut dyn FnMut(Name, Value<'_>),
     ) -> Option<()> {
+        let mut room = limits::HEADER_LIST;
         while let Some(&first) = block.first() {
             // RFC 7541, section 6: the upper bits tell what follows.
             if first & 0x80 != 0 {
-                let field = self.field(integer(&mut block, 7)?)?;
-                hand_on(field.name, &field.value);
+                let (name, value, size) = self.indexed(integer(&mut block, 7)?)?;
+                room = room.checked_sub(size)?;
+                hand_on(name, value);
             } else if first & 0xe0 == 0x20 {
                 self.room = integer(&mut block, 5)?;
                 if self.room > limits::HEADER_TABLE {
@@ -124,39 +151,51 @@ impl Hpack {
                         let name = string(&mut block)?;
                         (Name::of(&name), name.len() as u32)
                     }
-                    index => {
-                        let field = self.field(index)?;
-                        (field.name, field.name_len)
-                    }
+                    index => self.name(index)?,
                 };
-                let value = string(&mut block)?;
-                hand_on(name, &value);
+                let text = string(&mut block)?;
+                room = room.checked_sub(size(name_len, text.len() as u32))?;
+                let clients = match name {
+                    Name::Other => forwarded::addresses(&text),
+                    _ => Vec::new(),
+                };
+                hand_on(name, Value::of(name, &text, &clients));
                 if kept {
-                    self.keep(name, name_len, &value);
+                    self.keep(name, name_len, &text, clients);
                 }
             }
         }
         Some(())
     }
 
-    fn field(&self, index: u32) -> Option<Cow<'_, Field>> {
-        let index = (index as usize).checked_sub(1)?;
-        let Some((name, value)) = STATIC.get(index) else {
-            return self.fields.get(index - STATIC.len()).map(Cow::Borrowed);
-        };
-        Some(Cow::Owned(Field {
-            name: Name::of(name.as_bytes()),
-            name_len: name.len() as u32,
-            value: value.as_bytes().into(),
-            value_len: value.len() as u32,
-        }))
+    /// Name, value and size of the field at this index of both tables.
+    fn indexed(&self, index: u32) -> Option<(Name, Value<'_>, u32)> {
+        match place(index)? {
+            Ok((name, value)) => {
+                let size = size(name.len() as u32, value.len() as u32);
+                let name = Name::of(name.as_bytes());
+                Some((name, Value::of(name, value.as_bytes(), &[]), size))
+            }
+            Err(place) => {
+                let field = self.fields.get(place)?;
+                let value = Value::of(field.name, &field.value, &field.clients);
+                Some((field.name, value, field.size()))
+            }
+        }
     }
 
-    fn keep(&mut self, name: Name, name_len: u32, value: &[u8]) {
-        let value_len = value.len() as u32;
-        let matters = name != Name::Other || forwarded::ends_with_address(value);
-        let value = if matters { value.into() } else { Box::default() };
-        let field = Field { name, name_len, value, value_len };
+    /// Name and its length of the field at this index.
+    fn name(&self, index: u32) -> Option<(Name, u32)> {
+        match place(index)? {
+            Ok((name, _)) => Some((Name::of(name.as_bytes()), name.len() as u32)),
+            Err(place) => self.fields.get(place).map(|field| (field.name, field.name_len)),
+        }
+    }
+
+    fn keep(&mut self, name: Name, name_len: u32, text: &[u8], clients: Vec<IpAddr>) {
+        let value_len = text.len() as u32;
+        let value = if name != Name::Other { text.into() } else { Box::default() };
+        let field = Field { name, name_len, value, value_len, clients: clients.into() };
         self.size = self.size.saturating_add(field.size());
         self.fields.push_front(field);
         self.evict();
@@ -168,6 +207,12 @@ impl Hpack {
             self.size -= oldest.size().min(self.size);
         }
     }
+}
+
+/// What an index stands for: a field of the static table, or a place in the other one.
+fn place(index: u32) -> Option<Result<(&'static str, &'static str), usize>> {
+    let index = (index as usize).checked_sub(1)?;
+    Some(STATIC.get(index).copied().ok_or_else(|| index - STATIC.len()))
 }
 
 /// RFC 7541, section 5.1. Longer ones than four more bytes are none that anybody sends.
@@ -235,8 +280,8 @@ mod tests {
         let block: Vec<u8> = digits.chunks(2).map(|d| (d[0] << 4 | d[1]) as u8).collect();
         let mut out = String::new();
         let whole = hpack.read(&block, |name, value| {
-            if name != Name::Other {
-                out.push_str(&format!("{name:?}={} ", String::from_utf8_lossy(value)));
+            if let Value::Text(text) = value {
+                out.push_str(&format!("{name:?}={} ", String::from_utf8_lossy(text)));
             }
         });
         format!("{out}{}", if whole { hpack.size.to_string() } else { "lost".to_owned() })
@@ -287,6 +332,30 @@ mod tests {
         assert_eq!(read(&mut hpack, "be"), "Path=/b 39");
         assert_eq!(read(&mut hpack, "20"), "0");
         assert_eq!(read(&mut hpack, "3fe1 ff03 4402 2f63"), "Path=/c 39");
+    }
+
+    #[test]
+    fn a_block_that_unpacks_to_more_than_anybody_takes_is_lost() {
+        // A field of 4,000 addresses, which a byte refers to.
+        let list = "1.1.1.1,".repeat(4000) + "2.2.2.2";
+        let mut hpack = Hpack { room: limits::HEADER_TABLE, ..Hpack::default() };
+        let mut block = b"\x40\x01x\x7f".to_vec();
+        let rest = list.len() as u32 - 127;
+        block.extend([rest as u8 | 0x80, (rest >> 7) as u8 | 0x80, (rest >> 14) as u8]);
+        block.extend(list.as_bytes());
+        let mut named = 0;
+        let mut clients = |name: Name, value: Value<'_>| {
+            assert_eq!(name, Name::Other);
+            let Value::Clients(clients) = value else { return };
+            assert_eq!(clients.len(), limits::FORWARDED);
+            named += 1;
+        };
+        assert!(hpack.read(&block, &mut clients));
+        let fits = (limits::HEADER_LIST / (list.len() as u32 + 33)) as usize;
+        assert!(hpack.read(&vec![0xbe; fits], &mut clients));
+        assert!(!hpack.read(&vec![0xbe; 60_000], &mut clients));
+        assert_eq!(named, 1 + fits + fits);
+        assert_eq!(read(&mut hpack, "82"), "lost");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::limits;
 use crate::tcp::forwarded;
 use crate::tcp::half::Piece;
-use crate::tcp::hpack::{Hpack, Name};
+use crate::tcp::hpack::{Hpack, Name, Value};
 use crate::tcp::http::{self, Exchange, GivenUp, Progress};
 use crate::tcp::stream::Side;
 
@@ -21,6 +21,9 @@ use crate::tcp::stream::Side;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The line of it that tells HTTP/2.
 pub const PREFACE_LINE: &[u8] = b"PRI * HTTP/2.0";
+
+/// Bytes of a field that are looked at: of a request no more is kept.
+const TEXT: usize = limits::REQUEST;
 
 const HEADER: usize = 9;
 const DATA: u8 = 0;
@@ -163,32 +166,62 @@ struct Head {
     method: Option<Box<[u8]>>,
     path: Option<Box<[u8]>>,
     authority: Option<Box<[u8]>>,
+    host: Option<Box<[u8]>>,
     status: Option<u16>,
     length: Option<u64>,
     id: Option<u64>,
     clients: Vec<IpAddr>,
+    /// A field is there twice that may be there once (RFC 9113, section 8.3).
+    malformed: bool,
 }
 
 impl Head {
-    fn add(&mut self, name: Name, value: &[u8]) {
-        match name {
-            Name::Method => self.method = Some(value.into()),
-            Name::Path => self.path = Some(value.into()),
-            Name::Authority => self.authority = Some(value.into()),
-            Name::Host if self.authority.is_none() => self.authority = Some(value.into()),
-            Name::Status => self.status = number(value).and_then(|n| n.try_into().ok()),
-            Name::ContentLength => self.length = number(value),
-            Name::RequestId => self.id = http::id_hash(value),
-            Name::Other => forwarded::add(&mut self.clients, value),
-            Name::Host => {}
+    fn add(&mut self, name: Name, value: Value<'_>) {
+        let text = match value {
+            Value::Text(text) => &text[..text.len().min(TEXT)],
+            Value::Clients(clients) => return forwarded::join(&mut self.clients, clients),
+        };
+        let once = match name {
+            Name::Method => &mut self.method,
+            Name::Path => &mut self.path,
+            Name::Authority => &mut self.authority,
+            Name::Host => &mut self.host,
+            Name::Status => {
+                self.status = number(text).and_then(|n| n.try_into().ok());
+                return;
+            }
+            Name::ContentLength => {
+                self.length = number(text);
+                return;
+            }
+            Name::RequestId => {
+                self.id = http::id_hash(text);
+                return;
+            }
+            Name::Other => return,
+        };
+        match once {
+            None => *once = Some(text.into()),
+            Some(_) => self.malformed = true,
         }
     }
 
     /// `METHOD PATH`; a CONNECT names a host and port instead (RFC 9113, section 8.5).
     fn request(&self) -> Option<Box<str>> {
-        let target = self.path.as_ref().or(self.authority.as_ref())?;
+        let target = self.path.as_deref().or(self.authority()).filter(|_| !self.malformed)?;
         let text = [self.method.as_deref()?, target].join(&b' ');
-        Some(http::kept(std::str::from_utf8(&text).ok()?))
+        // What is kept of a long one may end within a character.
+        let text = match std::str::from_utf8(&text) {
+            Err(error) if target.len() == TEXT && error.error_len().is_none() => {
+                std::str::from_utf8(&text[..error.valid_up_to()])
+            }
+            text => text,
+        };
+        Some(http::kept(text.ok()?))
+    }
+
+    fn authority(&self) -> Option<&[u8]> {
+        self.authority.as_deref().or(self.host.as_deref())
     }
 }
 
@@ -412,11 +445,12 @@ impl Http2 {
 
     /// A head, or trailers, ended at this position; `None` if what they say can't be read.
     fn head(&mut self, side: Side, stream: u32, head: Option<Head>, at: i64) {
+        let room = limits::REQUESTS.saturating_sub(self.kept());
         let Some(exchange) = self.stream(stream) else { return };
         match (side, head) {
             (Side::Client, Some(head)) if exchange.request.is_none() => {
-                exchange.request = head.request();
-                exchange.host = head.authority.as_deref().map(http::host_hash);
+                exchange.request = head.request().filter(|text| text.len() <= room);
+                exchange.host = head.authority().map(http::host_hash);
                 exchange.id = head.id.or(exchange.id);
                 exchange.clients = head.clients.as_slice().into();
                 exchange.bodiless |= head.method.as_deref() == Some(b"HEAD");
@@ -440,6 +474,11 @@ impl Http2 {
             }
             _ => {}
         }
+    }
+
+    /// Bytes that are kept of the requests of open streams.
+    fn kept(&self) -> usize {
+        self.open.values().flat_map(|exchange| &exchange.request).map(|text| text.len()).sum()
     }
 
     /// A side has said all that it says on a stream.
@@ -678,6 +717,64 @@ mod tests {
             assert_eq!(exchange.id, http::id_hash(wanted.as_bytes()));
             assert!(exchange.clients.is_empty());
         }
+    }
+
+    #[test]
+    fn a_field_that_may_be_there_once_is_not_chosen_from_two() {
+        let asked = |block: &[u8]| {
+            told(&play(&[(Client, HEADERS, END_HEADERS | END_STREAM, 1, block)]))
+        };
+        assert_eq!(asked(b"\x82\x44\x02/a"), "1/0 Complete/None GET /a");
+        assert_eq!(asked(b"\x82\x44\x02/a\x04\x02/b"), "1/0 Complete/None ?");
+        assert_eq!(asked(b"\x82\x83\x84"), "1/0 Complete/None ?");
+    }
+
+    /// A path of this length, literally and into the table: 0x44, the length, its bytes.
+    fn long_path(length: usize, fill: &str) -> Vec<u8> {
+        let mut block = vec![0x82, 0x44, 0x7f];
+        let mut rest = length - 127;
+        while rest >= 128 {
+            block.push(rest as u8 | 0x80);
+            rest >>= 7;
+        }
+        block.push(rest as u8);
+        block.push(b'/');
+        block.extend(fill.bytes().cycle().take(length - 1));
+        block
+    }
+
+    #[test]
+    fn requests_that_a_byte_repeats_do_not_take_more_and_more_memory() {
+        let first = long_path(2000, "a");
+        let mut frames: Vec<Frame<'_>> =
+            vec![(Client, HEADERS, END_HEADERS | END_STREAM, 1, &first)];
+        let again =
+            |n| (Client, HEADERS, END_HEADERS | END_STREAM, 2 * n + 1, &[0x82, 0xbe][..]);
+        frames.extend((1..limits::PIPELINED as u32).map(again));
+        let mut http = play(&frames);
+        assert_eq!(http.open.len(), limits::PIPELINED);
+        let texts: Vec<_> = http.open.values().flat_map(|e| e.request.as_deref()).collect();
+        assert_eq!(texts.len(), limits::REQUESTS / 2004);
+        assert!(texts.iter().all(|text| text.len() == 2004));
+        assert!(http.open[&1].request.is_some() && http.open[&511].request.is_none());
+        // One that is answered makes room for the next.
+        let answered = frame(HEADERS, END_HEADERS | END_STREAM, 1, OK);
+        http.take(Server, 0, Piece::Data(&answered));
+        let next = frame(HEADERS, END_HEADERS | END_STREAM, 513, &[0x82, 0xbe]);
+        http.take(Client, 1 << 20, Piece::Data(&next));
+        assert!(http.open[&513].request.is_some());
+    }
+
+    #[test]
+    fn of_a_long_request_whole_characters_are_kept() {
+        for (fill, kept) in [("a", 2048), ("\u{e9}", 2047)] {
+            let block = long_path(6001, fill);
+            let http = play(&[(Client, HEADERS, END_HEADERS | END_STREAM, 1, &block)]);
+            let request = http.exchange().and_then(|e| e.request.as_deref()).map(str::len);
+            assert_eq!(request, Some(kept), "{fill}");
+        }
+        let http = play(&[(Client, HEADERS, END_HEADERS, 1, &long_path(200, "\u{e9}"))]);
+        assert_eq!(told(&http), "1/0 Begun/None ?", "its last character is cut by itself");
     }
 
     #[test]
