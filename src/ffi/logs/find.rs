@@ -14,7 +14,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::source::{self, Source};
+use super::source::{self, Slack, Source};
 use super::{identity, Identity};
 use crate::limits;
 use crate::session::{earliest_of_interest, LogKind, Session};
@@ -224,7 +224,7 @@ impl Place {
 /// What a file begins with.
 fn head(path: &Path) -> Result<Vec<u8>, String> {
     let mut head = Vec::new();
-    let source = Source::open(path)?;
+    let source = Source::open(path, &Slack::default())?;
     // What can be read of a damaged file is looked at all the same.
     let _ = source.take(limits::LOG_HEAD).read_to_end(&mut head);
     Ok(head)

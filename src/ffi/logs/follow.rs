@@ -12,7 +12,7 @@ use std::io::{ErrorKind, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::source::{self, Source};
+use super::source::{self, Slack, Source};
 use super::{identity, shown, Identity};
 use crate::limits;
 use crate::session::{LogKind, Session};
@@ -63,6 +63,8 @@ pub(super) struct Followed {
     number: u32,
     /// Looks in a row that did not find it.
     missed: u8,
+    /// What packed logs may still unpack to.
+    slack: Slack,
 }
 
 /// Files that have been looked after, and what came of them.
@@ -87,6 +89,7 @@ impl Followed {
         kind: LogKind,
         path: &Path,
         source: &Source,
+        slack: &Slack,
         session: &mut Session,
     ) -> Followed {
         Followed {
@@ -97,6 +100,7 @@ impl Followed {
             written: source.written,
             number: session.begin_log(kind, &shown(path)),
             missed: 0,
+            slack: slack.clone(),
         }
     }
 
@@ -108,7 +112,7 @@ impl Followed {
     /// Gives up to `room` bytes to the session; tells why there are no more.
     pub(super) fn read_from(
         &mut self,
-        mut from: impl Read,
+        mut from: Source,
         room: &mut u64,
         session: &mut Session,
     ) -> Option<String> {
@@ -123,7 +127,7 @@ impl Followed {
                     let unknown = limits::LOG_BEGIN.saturating_sub(self.known.head.len());
                     self.known.head.extend_from_slice(&bytes[..len.min(unknown)]);
                     session.log_bytes(bytes);
-                    self.read += len as u64;
+                    self.read += len as u64 + from.passed();
                     *room = room.saturating_sub(len as u64);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -197,7 +201,7 @@ impl Followed {
                 && Some(identity(metadata)) != self.known.identity
         });
         let copies = newer.filter_map(|(path, _)| {
-            let mut source = Source::open(&path).ok()?;
+            let mut source = Source::open(&path, &self.slack).ok()?;
             let mut head = vec![0; self.known.head.len()];
             source.read_exact(&mut head).ok()?;
             let rest = self.read - head.len() as u64;
@@ -216,7 +220,7 @@ impl Followed {
         let has_changed =
             (metadata.len(), source::written(metadata)) != (self.read, self.written);
         let source = (self.grows && has_changed && *room > 0)
-            .then(|| Source::open(&self.path).ok())
+            .then(|| Source::open(&self.path, &self.slack).ok())
             .flatten()
             .filter(|source| Some(source.identity) == self.known.identity);
         let Some(mut source) = source else { return kept.followed.push(self) };

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use self::find::Place;
 use self::follow::{Followed, Kept, Known};
-use self::source::Source;
+use self::source::{Slack, Source};
 use super::convert::escaped;
 use crate::error::Error;
 use crate::limits;
@@ -50,6 +50,8 @@ pub(super) struct Logs {
     done: Vec<Known>,
     /// How long it took to look for new files.
     search: Duration,
+    /// What packed ones may still unpack to.
+    slack: Slack,
 }
 
 impl Logs {
@@ -69,14 +71,14 @@ impl Logs {
         let mut notices: Vec<Error> =
             found.notices.into_iter().map(|(path, why)| notice(&path, why)).collect();
         for path in found.files {
-            let source = match Source::open(&path) {
+            let source = match Source::open(&path, &self.slack) {
                 Ok(source) => source,
                 Err(why) => {
                     notices.push(notice(&path, why));
                     continue;
                 }
             };
-            let mut file = Followed::begin(kind, &path, &source, session);
+            let mut file = Followed::begin(kind, &path, &source, &self.slack, session);
             let mut all = u64::MAX;
             let failure = file.read_from(source, &mut all, session);
             let ended = session.end_log();
@@ -107,8 +109,8 @@ impl Logs {
                 }
             }
             for path in self.new_files(kind, session) {
-                let Ok(source) = Source::open(&path) else { continue };
-                let mut file = Followed::begin(kind, &path, &source, session);
+                let Ok(source) = Source::open(&path, &self.slack) else { continue };
+                let mut file = Followed::begin(kind, &path, &source, &self.slack, session);
                 file.read_on(source, &mut room, session);
                 self.followed.push(file);
             }
@@ -119,7 +121,7 @@ impl Logs {
     /// Logs of this kind that have appeared.
     fn new_files(&mut self, kind: LogKind, session: &Session) -> Vec<PathBuf> {
         let start = Instant::now();
-        let Logs { places, followed, done, search } = self;
+        let Logs { places, followed, done, search, .. } = self;
         let read = || followed.iter().map(|file| &file.known).chain(&*done);
         let known = || read().filter(|known| known.kind == kind);
         let new = places.iter_mut().filter(|place| place.kind == kind).flat_map(|place| {

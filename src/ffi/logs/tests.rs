@@ -539,10 +539,62 @@ fn a_bomb_takes_no_memory() {
     let said = load(&path).notices;
     assert!(peak_memory() - before < 64 << 10, "KiB beyond {before}");
     assert!(said[0].contains("no text"), "{said:?}");
-    // Beyond what a log would unpack to, reading ends.
-    let mut bounded = Vec::new();
-    let source = source::Bounded { inner: std::io::repeat(b'\n'), left: 1000 };
-    assert!(source.take(2000).read_to_end(&mut bounded).is_err());
+}
+
+#[test]
+fn packed_logs_are_bounded_together() {
+    // Each may unpack to a multiple of its size, and all of them to so much beyond that.
+    let slack = source::Slack::new(1000);
+    let unpack = |bytes| {
+        let inner = std::io::repeat(b'\n');
+        let bounded = source::Bounded { inner, own: 100, slack: slack.clone() };
+        bounded.take(bytes).read_to_end(&mut Vec::new()).is_ok()
+    };
+    assert!(unpack(600) && unpack(600), "500 beyond each");
+    assert!(unpack(100) && !unpack(101), "nothing is left to any beyond its own");
+
+    // A hundred logs of an entry and 300 KB of empty lines, which are packed to some 500 bytes.
+    let scratch = Scratch::new("bombs");
+    for number in 0..100 {
+        let text = entry(1, number) + &"\n".repeat(300_000);
+        scratch.write(&format!("error.log.{number}.gz"), &gzip(&text));
+    }
+    let mut session = Session::new();
+    session.begin_at(BEGIN);
+    let mut logs = Logs { slack: source::Slack::new(1_000_000), ..Logs::default() };
+    let notices =
+        logs.load(LogKind::Error, scratch.0.as_os_str().as_bytes(), BEGIN, &mut session);
+    let told = notices.first().expect("a notice").to_string();
+    assert!(told.contains("100 times their size") && told.contains("1024 MiB"), "{told}");
+    assert!((90..100).contains(&notices.len()), "{} are cut", notices.len());
+}
+
+#[test]
+fn holes_are_passed_over() {
+    let scratch = Scratch::new("holes");
+    let path = scratch.write("error.log", entry(1, 1).as_bytes());
+    let file = fs::OpenOptions::new().append(true).open(&path).expect("the log");
+    let before = file.metadata().expect("its length").len();
+    file.set_len(4 << 30).expect("a hole");
+    let append = |text: &str| (&file).write_all(text.as_bytes()).expect("some room");
+    append(&format!("\n{}", entry(1, 2)));
+
+    let mut source = source::Source::open(&path, &source::Slack::default()).expect("the log");
+    // What is added while it is read is for the next time.
+    append(&entry(1, 3));
+    let (mut block, mut reads, mut len) = (vec![0; 64 << 10], 0, 0);
+    while let Ok(some @ 1..) = source.read(&mut block) {
+        reads += 1;
+        len += some as u64 + source.passed();
+    }
+    assert_eq!(len, (4 << 30) + 1 + entry(1, 2).len() as u64);
+    assert!(reads < 100, "{reads} reads of {before} bytes and a hole");
+
+    let mut loaded = load(&path);
+    let wanted = found(&[(1, "error.log", 1), (2, "error.log", 3), (3, "error.log", 4)]);
+    assert_eq!(loaded.entries(), wanted);
+    append(&entry(1, 4));
+    assert_eq!(loaded.follow().last(), found(&[(4, "error.log", 5)]).first());
 }
 
 /// The most memory that this process ever had, in KiB.
