@@ -123,6 +123,8 @@ extern "C" {
       "or the other leg tell")                                                                 \
     X(OTHER_LEG, "rstdiag.other_leg", FRAME, "Other leg",                                      \
       "First frame of the stream of the other leg that carried the same transaction")          \
+    X(LOG_MORE, "rstdiag.log.more", UNSIGNED, "More log entries",                              \
+      "Entries about this connection beyond the 100 that are shown")                           \
     X(LOG, "rstdiag.log", STRING, "Log entry", "The entry as it stands in the file")           \
     X(LOG_KIND, "rstdiag.log.kind", STRING, "Kind", "error or access")                         \
     X(LOG_FILE, "rstdiag.log.file", STRING, "File", "The file that holds the entry")           \

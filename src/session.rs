@@ -468,9 +468,9 @@ impl Session {
                 verdict.map(|verdict| report::reset_lines(stream, &verdict, missing))
             }
             .unwrap_or_default(),
-            &Part::Matched(entry, stream) => {
+            &Part::Matched(entry, stream, score) => {
                 let verdict = self.verdict_of(stream, When::Final);
-                verdict.map(|verdict| report::matched_lines(entry, stream, &verdict))
+                verdict.map(|verdict| report::matched_lines(entry, stream, score, &verdict))
             }
             .unwrap_or_default(),
             Part::Unmatched(entry, _, streams) => {

@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::collections::BTreeSet;
+
+use rstdiag::correlate::store::Entry;
 use rstdiag::session::{LogKind, Session, When};
 use serde::Deserialize;
 
@@ -161,4 +164,58 @@ fn the_skew_of_an_access_log_is_found() {
         (40, true),
         "{words}"
     );
+}
+
+/// One line a great many times, in the error log or in the access log.
+#[test]
+fn of_a_great_many_entries_about_one_stream_a_few_are_shown_and_the_rest_is_counted() {
+    const TIMES: usize = 2000;
+    for (errors, accesses, script) in [
+        (0, TIMES, "open\nc GET:/a\ns .\nc R. +0.1"),
+        (TIMES, 0, "open\nc GET:/a\ns 200:1000 x*400\nc R. +0.1"),
+        (0, 100, "open\nc GET:/a\ns .\nc R. +0.1"),
+    ] {
+        let mut session = Session::new();
+        session.set_time_zone("UTC").unwrap();
+        session.set_access_log_format(FORMAT).unwrap();
+        let error = "2024/01/01 00:00:00 [info] 7#7: *5 recv() failed (104: Connection reset by \
+                     peer) while sending to client, client: 10.0.0.1, server: a, request: \"GET /a \
+                     HTTP/1.1\", upstream: \"http://10.0.0.9:8080/a\"\n";
+        session.begin_error_log("error.log");
+        session.log_bytes(error.repeat(errors).as_bytes());
+        let _ = session.end_log();
+        session.begin_log(LogKind::Access, "access.log");
+        let access =
+            format!("{:.3}|10.0.0.1|40000|5|1|0.100|499|0|GET /a HTTP/1.1\n", BEGIN + 0.1);
+        session.log_bytes(access.repeat(accesses).as_bytes());
+        let _ = session.end_log();
+        let mut capture = Capture::default();
+        let talk = Talk::between("10.0.0.1:40000", "10.0.0.2:80");
+        capture.play(&talk, script);
+        support::feed(&mut session, &capture.frames(), |_, _| ());
+
+        let verdict = session.verdict_of(0, When::Final).unwrap();
+        let shown: Vec<_> = verdict.logged().collect();
+        let name = format!("{errors} and {accesses}");
+        assert_eq!(shown.len(), 100.min(errors + accesses), "{name}");
+        assert_eq!(verdict.more_logged(), errors + accesses - shown.len(), "{name}");
+        assert!(shown.iter().all(|(_, found)| found.certain && found.score >= 60), "{name}");
+        // The error log comes first, and none twice.
+        let is_error = |entry: &Entry<'_>| entry.file == "error.log";
+        let of_errors = shown.iter().take_while(|(entry, _)| is_error(entry));
+        assert_eq!(of_errors.count(), errors.min(100), "{name}");
+        let places = shown.iter().map(|(entry, _)| (is_error(entry), entry.line));
+        assert_eq!(places.collect::<BTreeSet<_>>().len(), shown.len(), "{name}");
+
+        let parts = session.report().parts;
+        let lines: Vec<String> =
+            parts.iter().flat_map(|part| session.report_lines(part)).collect();
+        let listed = lines.iter().filter(|line| line.contains("  score ")).count();
+        let with_stream = lines.iter().find(|line| line.ends_with("with their streams"));
+        let count = with_stream.and_then(|line| line.split(' ').next()?.parse::<usize>().ok());
+        let count = count.expect("a title");
+        assert_eq!(listed, count.min(100), "{name}");
+        let more = format!("  and {} entries more about tcp.stream 0", count - listed);
+        assert_eq!(lines.contains(&more), count > 100, "{name}");
+    }
 }

@@ -102,7 +102,7 @@ fn said(session: &mut Session) -> Vec<String> {
             Some(format!("reset {stream} {}", reason.map_or("=", |reason| reason.word)))
         }
         // These logs have nothing but entries, one a line.
-        Part::Matched(entry, stream) => Some(format!("{} ={stream}", named(*entry))),
+        Part::Matched(entry, stream, _) => Some(format!("{} ={stream}", named(*entry))),
         Part::Unmatched(entry, reason, _) => Some(format!("{} {}", named(*entry), reason.word)),
     });
     said.collect()

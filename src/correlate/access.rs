@@ -37,6 +37,9 @@ use crate::time::{CaptureTime, LogTime, SECOND};
 /// Zones are whole quarters of an hour from UTC.
 const QUARTER: i64 = 900;
 
+/// Seconds that a zone is from UTC at most.
+const FARTHEST: i64 = 14 * 3600;
+
 /// Seconds that an error entry and the access entry of its request lie apart at most to have a
 /// say in what the zone of the error log is.
 const NEAR: i64 = 30;
@@ -57,6 +60,8 @@ pub struct Accesses {
     setting_numbers: HashMap<Setting, u32>,
     /// Those with a connection, by that, and then by time.
     by_connection: Vec<u32>,
+    /// Those of them that say something of an end.
+    telling: Vec<u32>,
     /// Those without, by request, by client, and then by time.
     by_request: Vec<u32>,
     texts: Archive,
@@ -149,6 +154,12 @@ type Asked = (NonZeroU64, Ipv6Addr);
 impl Key {
     fn asked(&self) -> Option<Asked> {
         Some((self.request.and_then(NonZeroU64::new)?, mapped(self.client?)))
+    }
+
+    /// The second in which the entry was written, in nanoseconds, if it is one that a clock shows (see
+    /// [`AccessEntry::time`]).
+    fn second(&self) -> Option<i64> {
+        self.time.0.checked_mul(SECOND).filter(|time| time.unsigned_abs() < i64::MAX as u64 / 2)
     }
 
     /// Whether it is about an attempt at an upstream that had no answer.
@@ -317,6 +328,8 @@ impl Accesses {
             last = this;
             row.run = run;
         }
+        self.telling =
+            self.by_connection.iter().copied().filter(|&at| self.tells(at)).collect();
         let rows = &self.rows;
         let asked = |at: &u32| rows[*at as usize].asked();
         let unnumbered = (0u32..).zip(rows).filter(|(_, row)| row.connection.is_none());
@@ -358,8 +371,9 @@ impl Accesses {
             let Some(&last) = of_connection.or_else(of_request) else { continue };
             let instant = self.rows[last as usize].instant;
             let ahead = key.time.0.saturating_sub(instant.div_euclid(SECOND));
-            let quarters = (ahead + QUARTER / 2).div_euclid(QUARTER);
-            if (ahead - quarters * QUARTER).abs() <= NEAR {
+            let quarters = ahead.saturating_add(QUARTER / 2).div_euclid(QUARTER);
+            let is_zone = (quarters * QUARTER).abs() <= FARTHEST;
+            if is_zone && (ahead - quarters * QUARTER).abs() <= NEAR {
                 *votes.entry(quarters * QUARTER).or_default() += 1;
             }
         }
@@ -368,11 +382,7 @@ impl Accesses {
     }
 
     fn of_connection(&self, connection: NonZeroU64) -> &[u32] {
-        let number = |&at: &u32| self.rows[at as usize].connection;
-        let wanted = Some(connection);
-        let from = self.by_connection.partition_point(|at| number(at) < wanted);
-        let rest = &self.by_connection[from..];
-        &rest[..rest.partition_point(|at| number(at) == wanted)]
+        of_one(&self.by_connection, Some(connection), |at| self.rows[at as usize].connection)
     }
 
     /// The entries without a connection of an error entry's request by the same client.
@@ -472,7 +482,7 @@ impl Accesses {
     /// What the one entry of an error entry's request tells that is about it, of those without a
     /// connection; `None` if there is no such entry, or more than one, or more than are looked at.
     pub fn join_by_request(&self, key: &Key) -> Option<Joined> {
-        let second = key.time.0.checked_mul(SECOND).filter(|_| self.is_timed)?;
+        let second = key.second().filter(|_| self.is_timed)?;
         let (from, to) = (second - CLOCKS, second + SECOND + CLOCKS);
         // nginx is done with a request whose client is gone; after an upstream, it may ask others.
         let is_done = key.leg == Leg::Client;
@@ -498,7 +508,7 @@ impl Accesses {
             return self.get(self.of_request(joined)?)?.open_between();
         }
         let request = Some(key.request?);
-        let second = key.time.0.checked_mul(SECOND)?;
+        let second = key.second()?;
         let (from, to) = (second - CLOCKS, second + SECOND + CLOCKS);
         let later = limits::REQUEST_TIME * SECOND;
         let near = self.between(self.same(key), from - SECOND, to + later);
@@ -539,15 +549,14 @@ impl Accesses {
         Some(Access { account, ..last })
     }
 
-    /// Every entry of the connection of one.
-    pub(super) fn alike(&self, at: u32) -> &[u32] {
-        let Some(row) = self.rows.get(at as usize) else { return &[] };
-        let Some(connection) = row.connection else { return &[] };
-        let all = self.of_connection(connection);
-        let run = |&at: &u32| self.rows[at as usize].run;
-        let from = all.partition_point(|at| run(at) < row.run);
-        let rest = &all[from..];
-        &rest[..rest.partition_point(|at| run(at) == row.run)]
+    /// The entries of the connection of one that say something of an end.
+    pub(super) fn telling(&self, at: u32) -> &[u32] {
+        match self.rows.get(at as usize) {
+            Some(row) if row.connection.is_some() => {
+                of_one(&self.telling, row.run, |at| self.rows[at as usize].run)
+            }
+            _ => &[],
+        }
     }
 
     /// What is known of an entry without its text.
@@ -694,7 +703,8 @@ impl Keeper for Wanted<'_> {
         let connection = entry.connection().and_then(NonZeroU64::new);
         let Some(stamp) = entry.time() else { return };
         let Interest { earliest, is_growing } = self.interest;
-        let is_before = |ahead| earliest.is_some_and(|from| stamp.instant < from + ahead);
+        let is_before =
+            |ahead| earliest.is_some_and(|from| stamp.instant < from.saturating_add(ahead));
         if is_before(0) {
             return;
         }
@@ -767,6 +777,12 @@ impl Keeper for Wanted<'_> {
         };
         self.accesses.rows.push(row);
     }
+}
+
+/// Those that have this key, of some that are in its order.
+fn of_one<K: Ord>(all: &[u32], wanted: K, key: impl Fn(u32) -> K) -> &[u32] {
+    let rest = &all[all.partition_point(|&at| key(at) < wanted)..];
+    &rest[..rest.partition_point(|&at| key(at) == wanted)]
 }
 
 /// Puts these in order, each once.

@@ -503,7 +503,7 @@ impl Count<'_> {
 
     /// Entries of which the capture should hold the end, at an offset.
     fn should_vote(&self, entries: &[Voter], shift: i64) -> u32 {
-        let span = self.first.0 - SECOND..=self.last.0;
+        let span = self.first.0.saturating_sub(SECOND)..=self.last.0;
         let within = entries.iter().filter(|voter| {
             let seen = self.level.ends.get(voter.key as usize);
             seen.is_some_and(|ends| !ends.is_empty())

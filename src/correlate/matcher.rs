@@ -203,7 +203,7 @@ impl Matcher {
 
     /// Entries that are certainly about a stream, as of the last time everything was matched.
     pub fn certain(&self, number: u32) -> impl Iterator<Item = &Match> {
-        self.settled.of(number).iter().filter(|found| found.certain)
+        self.settled.of(number).iter().take_while(|found| found.certain)
     }
 
     /// The entries about a stream, when every segment has been fed.
@@ -801,7 +801,7 @@ impl Settled {
     }
 }
 
-/// What is certain first, then what is about the reset, then in the order of the log.
+/// What is certain first, and of that what is about the reset, then in the order of the log.
 fn rank(found: &Match) -> (bool, bool, u32) {
     (!found.certain, !found.about_reset, found.entry)
 }

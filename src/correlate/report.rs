@@ -7,7 +7,7 @@
 //! memory than the capture does.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
 use crate::correlate::cause::Row;
@@ -16,6 +16,7 @@ use crate::correlate::matcher::Match;
 use crate::correlate::reasons::{self, EntryFacts, Reason, StreamFacts};
 use crate::correlate::store::{is_access, Entry, Kept, Parts, Store, Traits, Variable};
 use crate::correlate::verdict::{Severity, Verdict};
+use crate::limits;
 use crate::nginx::access_reader::AccessCounts;
 use crate::nginx::error_log;
 use crate::nginx::message::{Leg, Shows};
@@ -82,8 +83,8 @@ pub enum Part {
     Text(Vec<String>),
     /// A stream with a RST, and why no entry is about it for certain, if none is.
     Reset(u32, Option<&'static Reason>),
-    /// An entry that is about a stream.
-    Matched(u32, u32),
+    /// An entry that is about a stream, and its score.
+    Matched(u32, u32, u8),
     /// An entry that is about no stream for certain, why not, and those that it may be about.
     Unmatched(u32, &'static Reason, Candidates),
 }
@@ -123,7 +124,8 @@ pub struct Gathering {
 struct Claim {
     entry: u32,
     stream: u32,
-    certain: bool,
+    /// Only if it is certain.
+    score: Option<u8>,
     rivals: u32,
 }
 
@@ -162,11 +164,12 @@ impl Gathering {
         self.streams += 1;
         let ends = [verdict.client(), verdict.server()];
         let (mut has_entry, mut has_rivals) = (false, false);
-        for (_, found) in verdict.logged() {
+        let (logged, _) = verdict.matched(usize::MAX);
+        for found in logged {
             self.claims.push(Claim {
                 entry: found.entry,
                 stream: number,
-                certain: found.certain,
+                score: found.certain.then_some(found.score),
                 rivals: found.open_rivals(),
             });
             has_entry |= found.certain;
@@ -278,8 +281,9 @@ impl Gathering {
             let own = claims.partition_point(|claim| claim.entry == entry);
             let (own, rest) = claims.split_at(own);
             claims = rest;
-            if let Some(claim) = own.iter().find(|claim| claim.certain) {
-                return Part::Matched(entry, claim.stream);
+            let certain = own.iter().find_map(|claim| Some((claim.stream, claim.score?)));
+            if let Some((stream, score)) = certain {
+                return Part::Matched(entry, stream, score);
             }
             let reason = reasons::of_entry(&self.entry_facts(&kept.traits, own, scope));
             let shown: Vec<u32> = own.iter().map(|claim| claim.stream).collect();
@@ -553,8 +557,26 @@ fn list_entries(entries: Vec<Part>, parts: &mut Vec<Part>) {
     }
     if !matched.is_empty() {
         parts.push(title(matched.len(), "with their streams"));
-        parts.append(&mut matched);
+        parts.extend(first_of_each(matched));
     }
+}
+
+/// Of the entries about each stream as many as are shown, and how many more there are.
+fn first_of_each(matched: Vec<Part>) -> Vec<Part> {
+    let mut counts: BTreeMap<u32, usize> = BTreeMap::new();
+    let mut parts = matched;
+    parts.retain(|part| {
+        let &Part::Matched(_, stream, _) = part else { return true };
+        let count = counts.entry(stream).or_default();
+        *count += 1;
+        *count <= limits::SHOWN
+    });
+    let more = counts.into_iter().filter(|(_, count)| *count > limits::SHOWN);
+    parts.extend(more.map(|(stream, count)| {
+        let more = plural(count - limits::SHOWN, "entry");
+        Part::Text(vec![format!("  and {more} more about tcp.stream {stream}")])
+    }));
+    parts
 }
 
 /// A line with a line below it.
@@ -597,7 +619,7 @@ pub fn reset_lines(
 }
 
 /// The lines about an entry that is about a stream.
-pub fn matched_lines(entry: u32, number: u32, verdict: &Verdict<'_>) -> Vec<String> {
+pub fn matched_lines(entry: u32, number: u32, score: u8, verdict: &Verdict<'_>) -> Vec<String> {
     let store = verdict.store();
     let found = store.entry(entry);
     let parts = found.as_ref().and_then(Entry::any_parts);
@@ -605,13 +627,7 @@ pub fn matched_lines(entry: u32, number: u32, verdict: &Verdict<'_>) -> Vec<Stri
     if let Some(closing) = verdict.closing() {
         title.push_str(&format!("  frame {}", closing_frame(verdict, closing.at.frame)));
     }
-    title.push_str(&format!("  tcp.stream {number}"));
-    let errors = verdict.entries().map(|(_, found)| *found);
-    let accesses = || verdict.access_entries().into_iter().map(|(_, found)| found);
-    let mut all = errors.chain(is_access(entry).then(accesses).into_iter().flatten());
-    if let Some(found) = all.find(|found| found.entry == entry) {
-        title.push_str(&format!("  score {}", found.score));
-    }
+    title.push_str(&format!("  tcp.stream {number}  score {score}"));
     let mut lines = vec![title];
     lines.extend(parts.iter().flat_map(what_happened));
     lines

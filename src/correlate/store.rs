@@ -404,11 +404,14 @@ impl Store {
 
     /// The access entries of the client's connection that an entry is about, as far as they say
     /// something of an end.
-    pub fn accesses_of_connection(&self, index: u32) -> impl Iterator<Item = u32> + '_ {
+    pub fn accesses_of_connection(
+        &self,
+        index: u32,
+    ) -> impl ExactSizeIterator<Item = u32> + Clone + '_ {
         let of_error = || self.accesses.last_place(self.joined(index));
         let known = access_place(index).or_else(of_error);
-        let all = known.map_or(&[][..], |at| self.accesses.alike(at));
-        all.iter().filter(|at| self.accesses.tells(**at)).map(|at| at | ACCESS)
+        let all = known.map_or(&[][..], |at| self.accesses.telling(at));
+        all.iter().map(|at| at | ACCESS)
     }
 
     /// Ends a file. An error says what is odd about it, in words.
@@ -684,7 +687,7 @@ impl Store {
     }
 
     /// When an entry was written, on the capture's clock.
-    fn instant(&self, entry: u32) -> Option<CaptureTime> {
+    pub(super) fn instant(&self, entry: u32) -> Option<CaptureTime> {
         if let Some(at) = access_place(entry) {
             let instant = CaptureTime(self.accesses.get(at)?.instant);
             return Some(instant.plus(self.clock.skew()));

@@ -47,7 +47,7 @@ pub fn sentence(verdict: &Verdict<'_>) -> String {
         let more = format!(", but the {who} sent more {} after the RST", duration(later));
         out.push_str(&more.replace("the nginx", "nginx"));
     }
-    if let Some((entry, matched)) = verdict.logged().first() {
+    if let Some((entry, matched)) = verdict.logged().next() {
         let name = entry.file.rsplit('/').next().unwrap_or(entry.file);
         let line = entry.line;
         let _ = match (matched.certain, matched.open_rivals()) {

@@ -12,6 +12,7 @@ use crate::correlate::matcher::Match;
 use crate::correlate::store::{is_access, Entry, Store};
 use crate::correlate::summary;
 use crate::correlate::survey::Survey;
+use crate::limits;
 use crate::nginx::message::Leg;
 use crate::tcp::http::{Exchange, Progress};
 use crate::tcp::phase::Phase;
@@ -378,7 +379,7 @@ impl<'a> Verdict<'a> {
 
     /// Which of nginx's connections this is, where addresses, log or pairing tell.
     pub fn leg(&self) -> Option<Leg> {
-        let logged = || self.matches.iter().find(|m| m.certain).map(|m| m.leg);
+        let logged = || self.matches.first().filter(|m| m.certain).map(|m| m.leg);
         let Standing { given, link } = self.standing;
         given.or_else(logged).or_else(|| link.leg())
     }
@@ -388,48 +389,80 @@ impl<'a> Verdict<'a> {
         self.standing.link.from(self.leg()?)
     }
 
-    /// All entries about this stream, those of the error log first of what is equally certain.
-    pub fn logged(&self) -> Vec<(Entry<'a>, Match)> {
-        let errors = self.entries().map(|(entry, found)| (entry, *found));
-        let mut all: Vec<_> = errors.chain(self.access_entries()).collect();
-        all.sort_by_key(|(_, found)| !found.certain);
-        all
+    /// Entries of both logs about this stream, as many as are shown: what is certain first, and of
+    /// that the error log.
+    pub fn logged(&self) -> impl Iterator<Item = (Entry<'a>, Match)> + 'a {
+        let store = self.store;
+        let (found, _) = self.matched(limits::SHOWN);
+        found.into_iter().filter_map(move |m| Some((store.entry(m.entry)?, m)))
     }
 
-    /// The entries of the error log about this stream: what is certain first, and of that what is
-    /// about the reset.
+    /// How many more entries there are than are shown.
+    pub fn more_logged(&self) -> usize {
+        self.matched(limits::SHOWN).1
+    }
+
+    /// The entries of the error log about this stream, as many as are shown: what is certain first,
+    /// and of that what is about the reset.
     pub fn entries(&self) -> impl Iterator<Item = (Entry<'a>, &'a Match)> + 'a {
         let store = self.store;
-        let errors = self.matches.iter().filter(|found| !is_access(found.entry));
+        let errors = self.matches.iter().take(limits::SHOWN);
+        let errors = errors.filter(|found| !is_access(found.entry));
         errors.filter_map(move |m| Some((store.entry(m.entry)?, m)))
     }
 
-    /// Entries of the access log about this stream: those that tell of an end, and those of
-    /// requests that entries of the error log are about. What names the number of a connection is
-    /// matched as that connection is.
+    /// Entries of the access log about this stream, as many as are shown.
     pub fn access_entries(&self) -> Vec<(Entry<'a>, Match)> {
+        self.logged().filter(|(_, found)| is_access(found.entry)).collect()
+    }
+
+    /// The first so many entries of both logs about this stream, and how many more there are. Of the
+    /// access log, these are the entries that tell of an end, and those of requests that entries of
+    /// the error log are about. What names the number of a connection is matched as that connection
+    /// is.
+    pub(crate) fn matched(&self, most: usize) -> (Vec<Match>, usize) {
         let store = self.store;
         // What an entry says of a response that is whole is nothing to tell.
         let is_whole = self.stream.exchange().is_some_and(|e| e.answered == Progress::Complete);
-        let mut found: Vec<(Entry<'a>, Match)> = Vec::new();
+        let mut found: Vec<Match> = Vec::new();
         let mut known = HashSet::new();
-        for by in self.matches {
+        let mut connections = HashSet::new();
+        let mut count = self.matches.len().saturating_sub(most);
+        for by in self.matches.iter().take(most) {
+            if !is_access(by.entry) {
+                found.push(*by);
+                count += 1;
+            }
             let Some(kept) = store.kept(by.entry) else { continue };
+            let Some(written) = kept.traits.instant else { continue };
             let of_connection =
                 (by.certain && by.leg == Leg::Client && kept.connection.is_some())
                     .then(|| store.accesses_of_connection(by.entry));
-            let tells = store.tells(by.entry) && (!by.certain || of_connection.is_none());
+            let is_numbered = of_connection.is_some();
+            let tells = store.tells(by.entry) && (!by.certain || !is_numbered);
             let itself = (is_access(by.entry) && (tells || !is_whole)).then_some(by.entry);
             let of_request = store.access_of(by.entry).filter(|_| by.certain);
-            let all = itself.into_iter().chain(of_request);
-            for entry in all.chain(of_connection.into_iter().flatten()) {
-                let written = kept.traits.instant.filter(|_| known.insert(entry));
-                let Some((written, access)) = written.zip(store.entry(entry)) else { continue };
-                let delta = by.delta.saturating_add(access.time.since(written));
-                found.push((access, Match { entry, delta, ..*by }));
+            let single =
+                itself.into_iter().chain(of_request).filter(|entry| known.insert(*entry));
+            let mut new: Vec<u32> = single.collect();
+            // What says something is among those of the connection.
+            let counted = |entry: &&u32| is_numbered && store.tells(**entry);
+            count += new.iter().filter(|entry| !counted(entry)).count();
+            // A connection that many entries are about is gone through once.
+            let is_new = |all: &_| first(all).is_some_and(|first| connections.insert(first));
+            if let Some(all) = of_connection.filter(is_new) {
+                count += all.len();
+                new.extend(all.take(most).filter(|entry| known.insert(*entry)));
             }
+            found.extend(new.into_iter().filter_map(|entry| {
+                let delta = by.delta.saturating_add(store.instant(entry)?.since(written));
+                Some(Match { entry, delta, ..*by })
+            }));
         }
-        found
+        found.sort_by_key(|found| (!found.certain, is_access(found.entry)));
+        found.truncate(most);
+        let more = count.saturating_sub(found.len());
+        (found, more)
     }
 
     pub(crate) fn store(&self) -> &'a Store {
@@ -446,6 +479,10 @@ impl<'a> Verdict<'a> {
 fn is_request_without_end(exchange: &Exchange) -> bool {
     let is_known = exchange.sent == Progress::Lost && exchange.request.is_some();
     exchange.sent == Progress::Cut || is_known
+}
+
+fn first(all: &(impl Iterator<Item = u32> + Clone)) -> Option<u32> {
+    all.clone().next()
 }
 
 fn has_response(answered: Progress) -> bool {

@@ -203,14 +203,18 @@ const OF_STREAM: &[(abi::rstdiag_field, OfStream)] = &[
     (abi::RSTDIAG_FIELD_NGINX_SEES, |v, put| put.numbers(v.nginx_sees())),
     (abi::RSTDIAG_FIELD_LEG, |v, put| put.texts(v.leg().map(|leg| leg.word()))),
     (abi::RSTDIAG_FIELD_OTHER_LEG, |v, put| put.numbers(v.other_leg())),
+    (abi::RSTDIAG_FIELD_LOG_MORE, |v, put| {
+        put.numbers(Some(v.more_logged()).filter(|more| *more > 0).map(|more| clamp(more as u64)));
+    }),
 ];
 
 /// Fields of a stream that entries have a say in.
-const BY_LOG: [abi::rstdiag_field; 4] = [
+const BY_LOG: [abi::rstdiag_field; 5] = [
     abi::RSTDIAG_FIELD_SUMMARY,
     abi::RSTDIAG_FIELD_NGINX_SEES,
     abi::RSTDIAG_FIELD_LEG,
     abi::RSTDIAG_FIELD_OTHER_LEG,
+    abi::RSTDIAG_FIELD_LOG_MORE,
 ];
 
 /// Whether anything is wanted that takes the log to know.

@@ -95,8 +95,13 @@ impl<'a> AccessEntry<'a> {
         number(self.raw_value(variable)?)
     }
 
-    /// When the entry was written; with `$msec` to the millisecond.
+    /// When the entry was written; with `$msec` to the millisecond. What no clock shows, centuries
+    /// from now, is no time, and no sum of times overflows.
     pub fn time(&self) -> Option<Stamp> {
+        self.stamp().filter(|stamp| stamp.instant.unsigned_abs() < i64::MAX as u64 / 2)
+    }
+
+    fn stamp(&self) -> Option<Stamp> {
         let msec = self.raw_value(Variable::Msec).and_then(seconds);
         msec.map(|instant| Stamp { instant, resolution: MILLISECOND }).or_else(|| {
             let (time, offset) = self.civil()?;

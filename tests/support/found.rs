@@ -44,6 +44,7 @@ pub const FIELDS: &[&str] = &[
     "rstdiag.nginx_sees",
     "rstdiag.leg",
     "rstdiag.other_leg",
+    "rstdiag.log.more",
     "rstdiag.log.kind",
     "rstdiag.log.line",
     "rstdiag.log.level",
@@ -143,6 +144,8 @@ fn of_verdict(v: &Verdict<'_>) -> Found {
     put("rstdiag.nginx_sees", v.nginx_sees().map(flag));
     put("rstdiag.leg", v.leg().map(|leg| leg.word().into()));
     put("rstdiag.other_leg", v.other_leg().map(|frame| frame.to_string()));
+    let more = Some(v.more_logged()).filter(|more| *more > 0);
+    put("rstdiag.log.more", more.map(|more| more.to_string()));
     for (entry, matched) in v.logged() {
         put("rstdiag.log.kind", entry.any_parts().map(|parts| parts.kind().into()));
         put("rstdiag.log.line", Some(entry.line.to_string()));
