@@ -46,6 +46,8 @@ pub struct FastCgi {
     pub begun: u64,
     /// Responses that are complete.
     pub completed: u64,
+    /// Records were lost, behind which further requests may hide.
+    has_hidden: bool,
 }
 
 /// The records of one side.
@@ -114,7 +116,15 @@ impl FastCgi {
         }
     }
 
+    /// Whether [`FastCgi::begun`] and [`FastCgi::completed`] count every message.
+    pub fn is_counted(&self) -> bool {
+        !self.has_hidden
+    }
+
     fn bytes(&mut self, side: Side, mut at: i64, mut bytes: &[u8]) {
+        if side == Side::Client && self.client.lost {
+            self.find_request(bytes);
+        }
         while !bytes.is_empty() && !self.records(side).lost {
             let records = self.records(side);
             let taken = if records.header_len < HEADER {
@@ -141,12 +151,30 @@ impl FastCgi {
         }
     }
 
+    /// Goes on with a request that begins here, out of step. What else a client sends behind an
+    /// answer may be one, too, and then nobody can tell which is answered.
+    fn find_request(&mut self, bytes: &[u8]) {
+        let begins = starts(bytes);
+        let is_answered = |exchange: &Exchange| exchange.answered != Progress::None;
+        if begins || self.open.as_ref().is_some_and(is_answered) {
+            (self.open, self.last) = (None, None);
+        }
+        if begins {
+            (self.client, self.server) = Default::default();
+        }
+    }
+
     /// Bytes that the capture lacks: no harm if they lie within a record whose end is known.
     fn missing(&mut self, side: Side, at: i64, count: u64) {
         let records = self.records(side);
         let left = records.content + records.padding;
         if records.lost || records.header_len < HEADER || count > left {
-            return self.lose(side);
+            self.lose(side);
+            let sent = self.open.as_mut().map(|exchange| &mut exchange.sent);
+            if let Some(sent) = sent.filter(|sent| **sent == Progress::Lost) {
+                *sent = Progress::Cut;
+            }
+            return;
         }
         let content = records.content.min(count);
         records.content -= content;
@@ -298,6 +326,7 @@ impl FastCgi {
 
     fn lose(&mut self, side: Side) {
         self.records(side).lost = true;
+        self.has_hidden = true;
         let Some(exchange) = &mut self.open else { return };
         match side {
             Side::Client if exchange.sent == Progress::Begun => exchange.sent = Progress::Lost,

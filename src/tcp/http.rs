@@ -768,6 +768,14 @@ impl Http {
         }
     }
 
+    /// The status line tells the status of a response that nobody can read on.
+    fn note_status(&mut self, head: &[u8]) {
+        let status = parse_cut_response(head).map(|cut| cut.status).filter(|&code| code >= 200);
+        if let Some(exchange) = self.open.front_mut() {
+            exchange.status = status;
+        }
+    }
+
     /// The capture lacks the rest of this response's head, in so many bytes.
     fn cut_response(&mut self, head: &[u8], count: u64) {
         self.has_hidden = true;
@@ -776,9 +784,16 @@ impl Http {
             return self.lose_responses();
         };
         match cut.status {
-            // Nobody sees where what comes next begins.
-            101 => self.next = Some(Next::Unknown),
-            200..=299 if exchange.kind == Kind::Connect => return self.forget(),
+            // Nobody sees where what comes next begins, which may be another request.
+            200..=299 if exchange.kind == Kind::Connect => {
+                self.next = Some(Next::Unknown);
+                exchange.request = None;
+                return exchange.answered = Progress::Lost;
+            }
+            101 => {
+                self.next = Some(Next::Unknown);
+                return exchange.answered = Progress::Lost;
+            }
             100..=199 if count >= SHORTEST_HEAD => return self.lose_responses(),
             // The final response has not begun in so few bytes.
             100..=199 => {
@@ -832,9 +847,11 @@ impl Http {
         if self.open.is_empty() {
             // The answer to a request that the capture lacks, or shows later; else a response
             // to nothing, as a server sends it when it loses patience.
-            let asked = self.unseen.is_some()
-                || self.has_hidden
-                || matches!(self.requests.state, State::Lost);
+            let asked = self.unseen.is_some() || matches!(self.requests.state, State::Lost);
+            if self.has_hidden && !asked {
+                // It may answer a request behind a cut, and then that is the last one.
+                self.last = None;
+            }
             let sent = if asked { Progress::Lost } else { Progress::None };
             let asked_before = self.unseen;
             self.open.push_back(Exchange { sent, asked_before, ..Exchange::default() });
@@ -847,14 +864,18 @@ impl Http {
     }
 
     fn end_response_head(&mut self, at: i64, head: &[u8]) {
-        let (Some(response), Some(exchange)) =
-            (self.dialect.parse_response(head), self.open.front_mut())
-        else {
+        let Some(response) = self.dialect.parse_response(head) else {
+            self.note_status(head);
             return self.lose_responses();
         };
+        let Some(exchange) = self.open.front_mut() else { return self.lose_responses() };
         exchange.id = exchange.id.or(response.id);
         let next = match response.status {
             101 if exchange.upgrade => Some(response.next),
+            // It names the protocol that the hidden part of the request asked for.
+            101 if exchange.sent == Progress::Cut && response.next != Next::Anything => {
+                Some(response.next)
+            }
             101 => Some(Next::Unknown),
             200..=299 if exchange.kind == Kind::Connect => Some(Next::Anything),
             _ => None,
@@ -867,18 +888,21 @@ impl Http {
             return;
         }
         self.next = next;
+        self.end_cut_request(response.status);
+        let Some(exchange) = self.open.front_mut() else { return };
         match next {
             None => {}
             // The response to the request is still to come.
             Some(Next::Http2) => return exchange.answered = Progress::None,
-            Some(Next::Unknown) => return exchange.status = Some(response.status),
+            Some(Next::Unknown) => {
+                exchange.status = Some(response.status);
+                return exchange.answered = Progress::Lost;
+            }
             Some(Next::WebSocket | Next::Anything) => {
                 exchange.status = Some(response.status);
                 return self.complete_response(at);
             }
         }
-        self.end_cut_request(response.status);
-        let Some(exchange) = self.open.front_mut() else { return };
         exchange.status = Some(response.status);
         exchange.head_len = u32::try_from(at - exchange.response_start).unwrap_or(0);
         let unseen = exchange.serial == 0 && exchange.sent == Progress::Lost;
@@ -899,6 +923,7 @@ impl Http {
             // The request may have been a CONNECT, and this a tunnel.
             Framing::None if unseen && (200..300).contains(&response.status) => {
                 self.next = Some(Next::Unknown);
+                exchange.answered = Progress::Lost;
             }
             Framing::None | Framing::UntilClose => {
                 exchange.ends_by = EndsBy::Close;

@@ -211,7 +211,7 @@ impl Talk {
         match self {
             Talk::Http(http) => !http.has_missed(side),
             Talk::Http2(http) => !http.is_lost(),
-            Talk::FastCgi(talk) => !talk.is_lost(),
+            Talk::FastCgi(talk) => talk.is_counted(),
             Talk::Tunnel(tunnel) => {
                 !tunnel.opened_by.has_missed(side)
                     && self.inner().is_none_or(|t| t.counts(side))

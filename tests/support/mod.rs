@@ -39,7 +39,18 @@ pub fn replay(session: &mut Session, path: &Path) {
     each_segment(path, |segment| session.feed(segment).expect("segments in frame order"));
 }
 
-fn each_segment(path: &Path, mut take: impl FnMut(&Segment<'_>)) {
+/// Feeds a pcap file whose frames are cut to so many bytes.
+pub fn replay_cut(session: &mut Session, path: &Path, snaplen: usize) {
+    each_cut_segment(path, snaplen, |segment| {
+        session.feed(segment).expect("segments in frame order");
+    });
+}
+
+fn each_segment(path: &Path, take: impl FnMut(&Segment<'_>)) {
+    each_cut_segment(path, usize::MAX, take);
+}
+
+fn each_cut_segment(path: &Path, snaplen: usize, mut take: impl FnMut(&Segment<'_>)) {
     let file = File::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let mut reader = PcapReader::new(file).expect("a pcap file");
     let link = reader.header().datalink;
@@ -50,7 +61,8 @@ fn each_segment(path: &Path, mut take: impl FnMut(&Segment<'_>)) {
         // A file that was cut ends where it was cut.
         let Ok(packet) = packet else { return };
         let time = CaptureTime(packet.timestamp.as_nanos() as i64);
-        if let Some(segment) = segment(link, &packet.data, frame, time, &mut streams) {
+        let held = &packet.data[..packet.data.len().min(snaplen)];
+        if let Some(segment) = segment(link, held, frame, time, &mut streams) {
             take(&segment);
         }
     }
