@@ -8,7 +8,9 @@ for use in "$@"; do
     case "$use" in
     build) packages+=(gcc libc6-dev pkg-config libclang-dev libwireshark-dev wireshark-dev tshark) ;;
     test) packages+=(python3 nginx wrk libnginx-mod-stream libnginx-mod-mail tcpdump \
-        iproute2 nftables openssl curl nghttp2-client util-linux wireshark-common) ;;
+        iproute2 nftables openssl curl nghttp2-client util-linux wireshark-common \
+        rsyslog redis-server postgresql openssh-server mosquitto vsftpd netcat-openbsd \
+        python3-aiosmtpd) ;;
     gui) packages+=(wireshark xvfb xdotool imagemagick fonts-dejavu-core) ;;
     *) echo "deps.sh: what is '$use'? Known: build, test, gui" >&2; exit 2 ;;
     esac
@@ -29,6 +31,13 @@ done
 as_root=()
 [ "$(id -u)" = 0 ] || as_root=(sudo)
 echo "installing: ${missing[*]}"
+# Servers come with the packages of the tests, which start their own: nothing is to start now.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
+    "${as_root[@]}" chmod 755 "$policy"
+    trap '"${as_root[@]}" rm -f "$policy"' EXIT
+fi
 "${as_root[@]}" apt-get update -qq
 "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
     "${missing[@]}" >/dev/null

@@ -50,13 +50,6 @@ fn truth(dir: &Path) -> Vec<Value> {
     serde_json::from_slice(&std::fs::read(dir.join("truth.json")).unwrap()).unwrap()
 }
 
-fn number(value: &Value) -> String {
-    match value.as_u64() {
-        Some(0) | None => String::new(),
-        Some(number) => number.to_string(),
-    }
-}
-
 #[test]
 fn with_the_keys_it_is_as_in_the_clear() {
     let Some(dir) = recording() else { return };
@@ -68,18 +61,14 @@ fn with_the_keys_it_is_as_in_the_clear() {
         let name = &stream["scenario"];
         assert_eq!(stream["phase"], *phase, "{name}");
         assert_eq!(stream["transaction"], *transaction, "{name}");
-        assert_eq!(number(&stream["requests"]), *requests, "{name}");
-        // Where no request was begun, neither is counted.
-        let answered =
-            if requests.is_empty() { String::new() } else { stream["responses"].to_string() };
-        assert_eq!(answered, *responses, "{name}");
+        // Where nothing was said inside, nobody can tell what would have been.
+        let is_silent =
+            stream["phase"] == "before_request" && !name.as_str().unwrap().contains("h2");
+        let counted = |count: &Value| if is_silent { String::new() } else { count.to_string() };
+        assert_eq!(counted(&stream["requests"]), *requests, "{name}");
+        assert_eq!(counted(&stream["responses"]), *responses, "{name}");
         assert_eq!(stream["request"].as_str().unwrap_or_default(), request, "{name}");
-        let decrypted = stream["phase"] != "before_request";
-        assert_eq!(
-            caveat.contains("encrypted"),
-            !decrypted && !name.as_str().unwrap().contains("h2"),
-            "{name}"
-        );
+        assert_eq!(caveat.contains("encrypted"), is_silent, "{name}");
     }
 }
 
