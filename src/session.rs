@@ -281,6 +281,14 @@ impl Session {
         }
     }
 
+    /// The log has no more bytes for now.
+    pub fn pause_log(&mut self) {
+        let store = &mut self.store;
+        if let Some(Reader::Error(reader)) = self.readers.get_mut(self.file as usize) {
+            reader.pause(&mut |line| store.keep(line));
+        }
+    }
+
     /// Ends the log: its last line needs no line end. An error says what is odd about the log
     /// as a whole; what could be read of it is used all the same.
     pub fn end_log(&mut self) -> Result<(), Error> {

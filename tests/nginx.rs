@@ -759,3 +759,123 @@ fn levels_are_ordered_as_nginx_orders_them() {
     assert_eq!(Level::of(b"warn").map(Level::word), Some("warn"));
     assert_eq!(Level::of(b"warning"), None);
 }
+
+// -- entries within entries ------------------------------------------------------------------
+
+/// What nginx writes at its default level for a request of this path, decoded and as it came.
+fn not_found(number: u32, path: &str, asked: &str) -> String {
+    format!(
+        "2015/12/01 15:49:48 [error] 31#31: *{number} open() \"/srv/www{path}\" failed (2: No such \
+         file or directory), client: 192.0.2.66, server: shop, request: \"GET {asked} HTTP/1.1\", \
+         host: \"shop\""
+    )
+}
+
+/// A path as a client has to write it, so that nginx decodes it to this.
+fn asked(path: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._-".contains(&b);
+    let byte = |b: u8| if plain(b) { char::from(b).into() } else { format!("%{b:02X}") };
+    path.bytes().map(byte).collect()
+}
+
+/// An entry about a path that holds this, cut where nginx's buffer ends.
+fn forged(path: &str, buffer: usize) -> String {
+    let mut entry = not_found(7, path, &asked(path)).into_bytes();
+    entry.truncate(buffer);
+    String::from_utf8(entry).expect("ASCII")
+}
+
+#[test]
+fn what_stands_within_an_entry_is_none() {
+    let victim = RESET.replace("*1", "*4242");
+    let open = "2015/12/01 15:49:48 [error] 9#9: *5 open() \"/y";
+    let closed =
+        "x\" failed (2: No such file or directory), client: 9.9.9.9, server: s, request: \
+                  \"GET / HTTP/1.1\", host: \"h\"";
+    let whole = not_found(5, "/y", "/y");
+    let long = "y".repeat(900);
+    let paths = [
+        format!("/x\n{victim}\n"),
+        format!("/x\n{victim}\n{victim}\nand more\n{victim}\nz"),
+        // What stands before looks whole, what follows begins an entry, or the rest stands in it.
+        format!("/{closed}\n{victim}\n"),
+        format!("/{closed}\n{victim}\n{open}"),
+        format!("/{closed}\n{victim}\n{whole}\n{open}\" z"),
+        format!("/x\n{victim}, request: \"GET / HTTP/1.1\", host: \"h\", referrer: \"x"),
+        format!("/x\n{victim}"),
+        format!("/{closed}\n{victim}\n2015/12/01 15:49:48 [info] 9#9: *6 recv() failed"),
+        format!("/x\nnginx-1  | {victim}\n<190>Nov 24 07:22:02 web1 nginx: {victim}\n"),
+        // nginx's buffer ends in the request, or before it.
+        format!("/{closed}\n{victim}\n{long}"),
+        format!("/{closed}\n{victim}\n{long}{long}"),
+    ];
+    for path in paths {
+        for (buffer, prefix) in [(2047, ""), (4095, ""), (2047, "nginx-1  | ")] {
+            let text = format!("{RESET}\n{}\n{RESET}\n{RESET}", forged(&path, buffer));
+            let log: String =
+                text.split('\n').map(|line| format!("{prefix}{line}\n")).collect();
+            let mut numbers = Vec::new();
+            let counts = read(&[log.as_bytes()], |_, _, entry| numbers.push(entry.connection));
+            assert_eq!(numbers, [Some(1); 3], "{log}");
+            assert!(counts.quoted > 0 && counts.ends == 3, "{counts:?}");
+            let pieces: Vec<&[u8]> = log.as_bytes().chunks(7).collect();
+            assert_eq!(summary(&pieces), summary(&[log.as_bytes()]));
+        }
+    }
+}
+
+#[test]
+fn the_last_line_that_nginxs_buffer_holds_may_be_whole() {
+    let victim = RESET.replace("*1", "*4242");
+    let head = not_found(7, "", "");
+    let before = head.find("\" failed").expect("the path's end");
+    for buffer in [2047, 4095] {
+        let fill = "x".repeat(buffer - before - 1 - victim.len());
+        let log =
+            format!("{RESET}\n{}\n{RESET}\n", forged(&format!("{fill}\n{victim}"), buffer));
+        let (seen, counts) = summary(&[log.as_bytes()]);
+        assert_eq!((seen.len(), counts.quoted), (2, 1), "{log}");
+    }
+}
+
+#[test]
+fn what_a_header_or_a_gateways_error_holds_is_no_entry() {
+    let victim = RESET.replace("*1", "*4242");
+    let broken = "2015/12/01 15:49:48 [error] 31#31: *7 broken header: \"x";
+    let ended = "\" while reading PROXY protocol, client: 10.0.0.1, server: 0.0.0.0:80";
+    let stderr =
+        "2015/12/01 15:49:48 [error] 31#31: *7 FastCGI sent in stderr: \"PHP message: x";
+    let reading = "\" while reading response header from upstream, client: 192.0.2.66, server: s, \
+                   request: \"POST /a HTTP/1.1\", upstream: \"fastcgi://127.0.0.1:9000\", host: \"h\"";
+    for (log, ends) in [
+        (format!("{broken}\n{victim}\n{}\n{ended}", broken.replace("31#31", "9#9")), 1),
+        (format!("{broken}\n{victim}\n{ended}"), 1),
+        (format!("{stderr}\n{victim}\n{reading}"), 0),
+        (format!("{stderr}\nmore{reading}\n{victim}\n{reading}"), 0),
+    ] {
+        let (seen, _) = summary(&[format!("{RESET}\n{log}\n{RESET}").as_bytes()]);
+        assert_eq!(seen.len(), ends + 2, "{log}");
+    }
+}
+
+/// Entries of several lines are usual, and take nothing from those around them.
+#[test]
+fn entries_of_several_lines_take_none_with_them() {
+    let stderr =
+        "2015/12/01 15:49:48 [error] 31#31: *7 FastCGI sent in stderr: \"PHP message: \
+                  one\nPHP message: two\" while reading response header from upstream, client: \
+                  192.0.2.66, server: s, request: \"GET /a HTTP/1.1\", upstream: \
+                  \"fastcgi://127.0.0.1:9000\", host: \"h\"";
+    let found = not_found(3, "/a", "/a");
+    let scanned = not_found(4, "/x\ny", "/x%0Ay");
+    let access =
+        "192.0.2.7 - - [01/Dec/2015:15:49:48 +0000] \"GET / HTTP/1.1\" 200 5 \"-\" \"x\"";
+    for other in [stderr, &found, &scanned, access] {
+        for around in [&found, &scanned, stderr, access] {
+            let log =
+                format!("{around}\n{RESET}\n{other}\n{RESET}\n{around}\n{RESET}\n{other}\n");
+            let (seen, counts) = summary(&[log.as_bytes()]);
+            assert_eq!((seen.len(), counts.quoted), (3, 0), "{log}");
+        }
+    }
+}

@@ -458,7 +458,7 @@ fn header(scope: &Scope<'_>, streams: usize) -> Vec<String> {
 }
 
 fn error_log_lines(counts: &Counts) -> Vec<String> {
-    let &Counts { lines: read, entries, ends, span, early, .. } = counts;
+    let &Counts { lines: read, entries, ends, span, early, quoted, .. } = counts;
     let mut lines = Vec::new();
     lines.extend(span.map(|(from, to)| format!("         {from} to {to}")));
     lines.push(format!(
@@ -469,6 +469,10 @@ fn error_log_lines(counts: &Counts) -> Vec<String> {
     if early > 0 {
         let early = plural(early as usize, "entry");
         lines.push(format!("         {early} left out: long before the capture"));
+    }
+    if quoted > 0 {
+        let quoted = plural(quoted as usize, "entry");
+        lines.push(format!("         {quoted} left out: a client wrote it into its request"));
     }
     if counts.may_lack_clients() {
         lines.push(

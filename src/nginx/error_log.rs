@@ -36,7 +36,7 @@ use crate::time::LogTime;
 
 /// Lengths at which a line is cut, without its line end: nginx's buffer of 2,048 bytes holds
 /// the line end too, and Tengine and OpenResty have one of 4,096.
-const CUT_LENGTHS: [usize; 2] = [2047, 4095];
+pub(super) const CUT_LENGTHS: [usize; 2] = [2047, 4095];
 
 const CLIENT: &[u8] = b", client: ";
 const UDP_CLIENT: &[u8] = b", udp client: ";
@@ -252,6 +252,11 @@ pub fn starts_entry(line: &[u8]) -> bool {
 /// in one line of an entry that has more.
 pub(super) fn may_name_client(line: &[u8]) -> bool {
     clients(line).next().is_some()
+}
+
+/// Whether they do so twice.
+pub(super) fn names_two_clients(line: &[u8]) -> bool {
+    clients(line).nth(1).is_some()
 }
 
 /// The line from its message on, if it has the shape of an entry's beginning. This is what

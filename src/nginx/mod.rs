@@ -20,5 +20,6 @@ pub mod error_log;
 pub mod log_format;
 pub mod message;
 pub mod prefix;
+mod quoted;
 pub mod reader;
 mod single;

@@ -9,13 +9,14 @@
 //!
 //! What syslog or a container runtime put before a line is taken off. A message may hold line
 //! feeds; lines that begin no entry then go on with the one before them, as long as that lacks
-//! its end.
+//! its end. What stands within such an entry is none, see [`super::quoted`].
 
 use memchr::{memchr, memchr_iter};
 
 use super::error_log::{self, ErrorEntry, Stamp};
 use super::message::{self, End};
 use super::prefix;
+use super::quoted::{Begins, Line, Quoted};
 use crate::limits;
 use crate::time::LogTime;
 
@@ -63,6 +64,8 @@ pub struct Counts {
     pub malformed: u64,
     /// Entries that are too old to be of interest.
     pub early: u64,
+    /// Entries about ends that stand within another one: a client wrote them.
+    pub quoted: u64,
     /// Lines before the first entry that hold one further on: something unknown was put before
     /// it.
     pub prefixed: u64,
@@ -136,6 +139,8 @@ pub struct ErrorLogReader {
     /// An entry whose message goes on in the lines that follow, and its number.
     open: Vec<u8>,
     open_number: u64,
+    /// Entries that may turn out to stand within another one.
+    quoted: Quoted,
     /// Entries before this time are of no interest.
     earliest: Option<Stamp>,
     /// Without its span.
@@ -196,8 +201,16 @@ impl ErrorLogReader {
             self.end_line(sink);
             self.torn = true;
         }
-        self.end_open(sink);
+        self.end_open();
+        self.pause(sink);
         self.counts()
+    }
+
+    /// There is no more for now. nginx writes an entry at once, so those that are here are whole.
+    pub fn pause(&mut self, sink: &mut impl FnMut(LineRef<'_>)) {
+        while let Some(entry) = self.quoted.next() {
+            self.entry(entry.number, &entry.raw, sink);
+        }
     }
 
     /// Counts the NUL bytes of a line, or of a part of one, if no entry has come so far.
@@ -246,22 +259,42 @@ impl ErrorLogReader {
         };
         let last = self.stamps.as_ref().map(|[_, last]| last);
         if let Some(message) = error_log::skip_header_after(last, raw) {
-            return self.begun(raw, message, sink);
-        }
-        let unpacked = prefix::unpack(raw);
-        match error_log::skip_header(&unpacked) {
-            Some(message) => self.begun(&unpacked, message, sink),
-            None if !self.open.is_empty() => self.go_on(&unpacked, sink),
-            None => {
-                self.counts.prefixed += u64::from(self.counts.entries == 0 && holds_entry(raw));
+            self.begun(raw, message);
+        } else {
+            let unpacked = prefix::unpack(raw);
+            match error_log::skip_header(&unpacked) {
+                Some(message) => self.begun(&unpacked, message),
+                None => self.gone_on(&unpacked),
             }
+        }
+        while let Some(entry) = self.quoted.next_settled() {
+            self.entry(entry.number, &entry.raw, sink);
+            self.quoted.give_back(entry);
         }
     }
 
-    /// Takes a line that begins an entry.
-    fn begun(&mut self, raw: &[u8], message: &[u8], sink: &mut impl FnMut(LineRef<'_>)) {
+    /// Takes a line that begins no entry.
+    fn gone_on(&mut self, raw: &[u8]) {
+        if self.counts.entries == 0 {
+            self.counts.prefixed += u64::from(holds_entry(raw));
+            return;
+        }
         if !self.open.is_empty() {
-            self.end_open(sink);
+            self.go_on(raw);
+        }
+        self.note(raw, None);
+    }
+
+    /// Notes a line, which may show that what waits was no entry.
+    fn note(&mut self, raw: &[u8], begins: Option<Begins>) {
+        let line = Line { number: self.counts.lines, raw, begins };
+        self.counts.quoted += self.quoted.note(line);
+    }
+
+    /// Takes a line that begins an entry.
+    fn begun(&mut self, raw: &[u8], message: &[u8]) {
+        if !self.open.is_empty() {
+            self.end_open();
         }
         self.counts.entries += 1;
         // Only copied: a time is worth taking apart once in a file, not once in a line.
@@ -270,52 +303,59 @@ impl ErrorLogReader {
         }
         let level = raw.get(LEVEL..LEVEL + 2);
         self.counts.infos += u64::from(matches!(level, Some(b"[i" | b"[d")));
-        if self.earliest.is_some_and(|earliest| raw < &earliest[..]) {
-            self.counts.early += 1;
-        } else if message::may_be_end(message) {
-            match message::may_go_on(message) {
-                true => self.open_entry(raw, sink),
-                false => self.entry(self.counts.lines, raw, sink),
+        let is_early = self.earliest.is_some_and(|earliest| raw < &earliest[..]);
+        self.counts.early += u64::from(is_early);
+        let begins = match message::may_be_end(message) {
+            true if message::may_go_on(message) => {
+                if !is_early {
+                    self.open_entry(raw);
+                }
+                Begins::Header
             }
-        }
+            true => {
+                if !is_early {
+                    self.quoted.wait(self.counts.lines, raw);
+                }
+                Begins::End
+            }
+            false => Begins::Other,
+        };
+        self.note(raw, Some(begins));
     }
 
     /// Takes the beginning of an entry whose message may hold line feeds.
-    fn open_entry(&mut self, raw: &[u8], sink: &mut impl FnMut(LineRef<'_>)) {
+    fn open_entry(&mut self, raw: &[u8]) {
         self.open.extend_from_slice(raw);
         self.open_number = self.counts.lines;
-        self.end_open_if_whole(sink);
+        self.end_open_if_whole();
     }
 
     /// Takes a line that goes on with the open entry.
-    fn go_on(&mut self, raw: &[u8], sink: &mut impl FnMut(LineRef<'_>)) {
+    fn go_on(&mut self, raw: &[u8]) {
         if self.open.len() + raw.len() >= limits::LOG_LINE {
-            return self.end_open(sink);
+            return self.end_open();
         }
         self.open.push(b'\n');
         self.open.extend_from_slice(raw);
         // A client may send one line feed after another, and what they divide is taken apart
         // only where it may have become whole.
         if error_log::may_name_client(raw) {
-            self.end_open_if_whole(sink);
+            self.end_open_if_whole();
         }
     }
 
-    fn end_open_if_whole(&mut self, sink: &mut impl FnMut(LineRef<'_>)) {
+    fn end_open_if_whole(&mut self) {
         if error_log::parse(&self.open).is_ok_and(|entry| entry.client.is_some()) {
-            self.end_open(sink);
+            self.end_open();
         }
     }
 
     /// The open entry is as whole as it gets.
-    fn end_open(&mut self, sink: &mut impl FnMut(LineRef<'_>)) {
-        if self.open.is_empty() {
-            return;
+    fn end_open(&mut self) {
+        if !self.open.is_empty() {
+            self.quoted.wait(self.open_number, &self.open);
+            self.open.clear();
         }
-        let open = std::mem::take(&mut self.open);
-        self.entry(self.open_number, &open, sink);
-        self.open = open;
-        self.open.clear();
     }
 
     /// Takes an entry whose message begins as one of the table does.

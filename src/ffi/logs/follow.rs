@@ -144,6 +144,9 @@ impl Followed {
         session.resume_log(self.number);
         if self.grows {
             self.read_from(from, room, session);
+            if *room > 0 {
+                session.pause_log();
+            }
         } else {
             let mut all = u64::MAX;
             self.read_from(from, &mut all, session);
