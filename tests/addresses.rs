@@ -127,9 +127,41 @@ fn a_client_that_the_requests_header_names_is_the_client() {
     ] {
         let script = resets("/a", &field(header));
         let talks = [("10.0.0.1:40000", NGINX, 0, script.as_str())];
-        for client in ["192.0.2.7", "10.0.0.1"] {
+        // Whoever asks may name anybody, unless it is known to ask for others.
+        for (client, score) in [("192.0.2.7", 86), ("10.0.0.1", 99)] {
             let told = matches(&talks, &[reset(0, 1, client, "/a")]);
-            assert_eq!(told, ["1>0 99 time,reset,uri,client,phase,host"], "{header} {client}");
+            let want = format!("1>0 {score} time,reset,uri,client,phase,host");
+            assert_eq!(told, [want], "{header} {client}");
+        }
+        let told = matches_where("10.0.0.1", &talks, &[reset(0, 1, "192.0.2.7", "/a")]);
+        assert_eq!(told, [""; 0], "{header}: nginx asks an upstream");
+        let other = resets("/b", &field("X-Forwarded-For: 192.0.2.8"));
+        let talks = [talks[0], ("10.0.0.1:40001", NGINX, 10, other.as_str())];
+        let log = [reset(0, 1, "192.0.2.7", "/a"), reset(0, 2, "192.0.2.8", "/b")];
+        let told = matches(&talks, &log);
+        let want = [1, 2].map(|n| format!("{n}>{} 99 time,reset,uri,client,phase,host", n - 1));
+        assert_eq!(told, want, "{header}: a proxy, by its clients");
+    }
+}
+
+#[test]
+fn whom_a_client_names_keeps_its_own_entry() {
+    for header in ["X-Forwarded-For: 192.0.2.7", "X-Anything: 192.0.2.8, 192.0.2.7"] {
+        let forged = resets("/a", &field(header));
+        let victim = resets("/a", "");
+        let proxied =
+            format!("open\nc \"PROXY TCP4 192.0.2.7 10.0.0.2 40000 80\\r\\n\"\n{forged}");
+        let proxied = proxied.replacen("\nopen", "", 1);
+        for attack in [&forged, &proxied] {
+            let attacker = ("10.0.0.1:40000", NGINX, 0, attack.as_str());
+            let log = [reset(0, 1, "192.0.2.7", "/a")];
+            let talks = [attacker, ("192.0.2.7:40000", NGINX, 10, victim.as_str())];
+            let told = matches(&talks, &log);
+            assert_eq!(told, ["1>1 99 time,reset,uri,client,phase,host"], "{attack}");
+            // Of a victim that asks there itself, what another stream says is no evidence.
+            let other = resets("/b", "");
+            let talks = [attacker, ("192.0.2.7:40000", NGINX, 10, other.as_str())];
+            assert_eq!(matches(&talks, &log), [""; 0], "{attack}");
         }
     }
 }
@@ -153,7 +185,7 @@ fn a_client_that_http2s_header_names_is_the_client() {
         peer) while sending response to client, client: 192.0.2.7, server: h, request: \
         \"GET /a HTTP/2.0\", host: \"h\"\n";
     let told = matches(&talks, &[line.to_owned()]);
-    assert_eq!(told, ["1>0 99 time,reset,uri,client,phase,host"]);
+    assert_eq!(told, ["1>0 86 time,reset,uri,client,phase,host"]);
 }
 
 #[test]
@@ -477,7 +509,7 @@ fn a_port_that_the_header_names_is_not_the_packets() {
     let talks = [("10.0.0.1:40000", NGINX, 0, script.as_str())];
     let log = [reset(0, 1, "192.0.2.7", "/a")];
     let told = matches_by_port(&talks, &log, &[(1, "192.0.2.7", 4711)]);
-    assert_eq!(told, ["1>0 99 time,reset,uri,client,phase,host"]);
+    assert_eq!(told, ["1>0 86 time,reset,uri,client,phase,host"]);
     // A client's own port is.
     let talks = [("192.0.2.7:40000", NGINX, 0, script.as_str())];
     let told = matches_by_port(&talks, &log, &[(1, "192.0.2.7", 4711)]);

@@ -44,6 +44,8 @@ pub struct Fit {
     pub about_reset: bool,
     /// The client has one address in the log and another one in the capture.
     pub stranger: bool,
+    /// Only what a client sends names it, and may name anybody.
+    pub claimed: bool,
     /// Another stream, which a proxy opened, fits the stranger as well.
     pub withheld: bool,
     /// Place of the stream in the order of the leg: clients by when nginx could accept them,
@@ -52,6 +54,8 @@ pub struct Fit {
     pub moment: Option<CaptureTime>,
     /// When the stream ended.
     pub time: CaptureTime,
+    /// The host that was asked.
+    server: Option<IpAddr>,
     /// The capture shows that the request was sent on it, or does not tell.
     pub(super) asked: bool,
 }
@@ -201,6 +205,20 @@ impl Known<'_> {
             && self.nginx.leg([end.client, end.server]).is_none()
     }
 
+    /// Whether the client of a stream may ask for the one that an entry names.
+    fn may_name(&self, traits: &Traits, end: &End) -> bool {
+        self.is_proxy(end)
+            || self.strangers.is_none_or(|them| !them.is_direct(traits.client, end.server.addr))
+    }
+
+    /// Whether the client of a stream is known to ask for others.
+    fn is_proxy(&self, end: &End) -> bool {
+        self.nginx.leg([end.client, end.server]) == Some(Leg::Upstream)
+            || self
+                .strangers
+                .is_some_and(|them| them.is_proxy(end.client.addr, end.server.addr))
+    }
+
     /// Traits by which to look for ends: an address that no packet bears may have a port that
     /// none bears.
     fn wanted(&self, traits: &Traits) -> Traits {
@@ -280,7 +298,8 @@ pub fn fits(traits: &Traits, window: i64, events: &Events, ends: &mut Ends<'_>) 
     let mut withheld = false;
     let fits = candidates(&wanted, window, events).filter_map(|(leg, kind, event)| {
         let end = ends.find(kind, event)?;
-        let Weighed { evidence, weight, stranger } = weigh(traits, leg, end, addresses)?;
+        let weighed = weigh(traits, leg, end, addresses)?;
+        let Weighed { evidence, weight, stranger, claimed } = weighed;
         if stranger && addresses.is_proxys(end) {
             withheld = true;
             return None;
@@ -293,6 +312,8 @@ pub fn fits(traits: &Traits, window: i64, events: &Events, ends: &mut Ends<'_>) 
             evidence,
             weight,
             stranger,
+            claimed,
+            server: end.server.addr,
             withheld: false,
             delta: written.since(event.time),
             about_reset: matches!(kind, Kind::Reset(_)),
@@ -308,6 +329,10 @@ pub fn fits(traits: &Traits, window: i64, events: &Events, ends: &mut Ends<'_>) 
     if out.iter().any(|fit| fit.asked) {
         out.retain(|fit| fit.asked);
     }
+    // Whose address packets bear is not the one that somebody else names at the same host.
+    let own = |fit: &Fit| fit.leg == Leg::Client && !fit.claimed && !fit.stranger;
+    let asked: HashSet<_> = out.iter().filter(|fit| own(fit)).map(|fit| fit.server).collect();
+    out.retain(|fit| !fit.claimed || !asked.contains(&fit.server));
     // Where an address was translated and the port was not, that tells one from all others.
     let kept_port = |fit: &Fit| fit.evidence.has(Criterion::Port);
     if out.iter().any(|fit| fit.stranger && kept_port(fit)) {
@@ -376,6 +401,8 @@ struct Weighed {
     weight: u8,
     /// The client's addresses differ.
     stranger: bool,
+    /// Only a header names the client, of somebody who is not known to ask for others.
+    claimed: bool,
 }
 
 /// What it costs an entry that the client has another address in the capture, or that the stream
@@ -416,7 +443,7 @@ fn weigh(traits: &Traits, leg: Leg, end: &End, addresses: Known<'_>) -> Option<W
     let asked = traits.request_on(leg);
     let same_request = agree_with_any(asked, requests.iter().copied())?;
     evidence.add(Criterion::Uri, same_request);
-    let mut stranger = false;
+    let (mut stranger, mut claimed) = (false, false);
     let passed_to = traits.upstream.map(|up| (Some(up.ip().to_canonical()), up.port()));
     let is_upstream = passed_to.map(|up| up == (server.addr, server.port));
     match leg {
@@ -436,8 +463,16 @@ fn weigh(traits: &Traits, leg: Leg, end: &End, addresses: Known<'_>) -> Option<W
             if is_upstream == Some(true) {
                 return None;
             }
-            let by_packets = is_client(traits, end);
+            let own = agree(traits.client, end.client.addr);
             let by_header = same_request && is_forwarded(traits, end);
+            let is_named = own.is_none() && (is_proxied(traits, end) || by_header);
+            if is_named && !addresses.may_name(traits, end) {
+                return None;
+            }
+            // Who reads no header of the PROXY protocol takes it for a bad request.
+            let may_be_unread = by_header || end.last.status == Some(400);
+            claimed = is_named && may_be_unread && !addresses.is_proxy(end);
+            let by_packets = own.or(is_proxied(traits, end).then_some(true));
             let same_client = by_packets.or(by_header.then_some(true));
             stranger = same_client.is_none() && addresses.may_differ(traits, end);
             evidence.add(Criterion::Client, same_client.or(stranger.then_some(false))?);
@@ -478,7 +513,7 @@ fn weigh(traits: &Traits, leg: Leg, end: &End, addresses: Known<'_>) -> Option<W
         },
     ];
     let weight = costs.into_iter().fold(evidence.weight(), u8::saturating_sub);
-    Some(Weighed { evidence, weight, stranger })
+    Some(Weighed { evidence, weight, stranger, claimed })
 }
 
 /// What agrees between the access log's account of a connection's last request and a stream's last
@@ -518,14 +553,10 @@ fn weigh_account(
     Some(())
 }
 
-/// Whether an entry names the client of an end's stream. Behind a load balancer that names it in a
-/// header of the PROXY protocol, nginx's configuration decides whether the entry has that
-/// address or the balancer's.
-fn is_client(traits: &Traits, end: &End) -> Option<bool> {
-    match traits.client.is_some() && traits.client == end.proxied.map(|client| client.ip()) {
-        true => Some(true),
-        false => agree(traits.client, end.client.addr),
-    }
+/// Whether an entry names the client that a header of the PROXY protocol names. Behind a load
+/// balancer, nginx's configuration decides whether the entry has that address or the balancer's.
+fn is_proxied(traits: &Traits, end: &End) -> bool {
+    traits.client.is_some() && traits.client == end.proxied.map(|client| client.ip())
 }
 
 /// Whether an entry names a client that the request's header names. Nginx takes that for its

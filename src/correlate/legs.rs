@@ -560,9 +560,15 @@ impl Pairing {
             keys.extend(
                 passed.place.client.into_iter().flat_map(|host| doubtful(host, request)),
             );
-            let is_client =
+            let own =
+                |asker: &Asker| client.is_some() && client == asker.clients.first().copied();
+            match self.fitting(&keys, passed, own) {
+                Fitting::None => {}
+                found => return found.one(),
+            }
+            let named =
                 |asker: &Asker| client.is_some_and(|client| asker.clients.contains(&client));
-            match self.fitting(&keys, passed, is_client) {
+            match self.fitting(&keys, passed, named) {
                 // The address may be one that nginx was told by a proxy.
                 Fitting::None => return self.fitting(&keys, passed, |_| true).one(),
                 found => return found.one(),

@@ -741,7 +741,8 @@ fn by_stream(group: &[usize], pairs: &[Pair], all: bool) -> Vec<Vec<usize>> {
 
 impl Pair {
     pub(super) fn decided(&self, by: Decision, rivals: u32) -> Match {
-        let Fit { leg, mut evidence, weight, delta, about_reset, stranger, .. } = self.fit;
+        let Fit { leg, mut evidence, weight, delta, about_reset, .. } = self.fit;
+        let doubtful = self.fit.stranger || self.fit.claimed;
         // Where the order has left but one, it was the order that told.
         let (by, rivals) = match by {
             Decision::Only if self.dropped > 0 => (Decision::Order, self.dropped),
@@ -751,7 +752,7 @@ impl Pair {
         Match {
             entry: self.entry,
             leg,
-            score: score(by, weight, rivals, stranger),
+            score: score(by, weight, rivals, doubtful),
             evidence,
             delta,
             rivals,
@@ -763,10 +764,10 @@ impl Pair {
     }
 }
 
-fn score(by: Decision, weight: u8, rivals: u32, stranger: bool) -> u8 {
+fn score(by: Decision, weight: u8, rivals: u32, doubtful: bool) -> u8 {
     let weight = u32::from(weight);
     let score = match by {
-        Decision::Only if !stranger => 90 + weight / 10,
+        Decision::Only if !doubtful => 90 + weight / 10,
         Decision::Only | Decision::Best | Decision::Order => 60 + weight * 29 / 100,
         Decision::Open => weight.max(1) / (1 + rivals.max(1)),
     };

@@ -19,6 +19,7 @@ use std::net::IpAddr;
 
 use crate::correlate::matcher::Group;
 use crate::correlate::store::{Kept, Store, Traits};
+use crate::limits;
 use crate::nginx::message::{Leg, Shows};
 use crate::tcp::stream::{Side, Stream};
 use crate::tcp::streams::Streams;
@@ -37,6 +38,10 @@ pub struct Strangers {
     unsent: HashSet<IpAddr>,
     /// Addresses of the capture's servers.
     asked: HashSet<IpAddr>,
+    /// Clients of the log that ask a server themselves.
+    direct: HashSet<(IpAddr, IpAddr)>,
+    /// Clients of the log that requests name, by the addresses of who sent them and was asked.
+    named: HashMap<(IpAddr, IpAddr), HashSet<IpAddr>>,
     /// When the capture begins, and when the last stream in it ends.
     span: Option<(CaptureTime, CaptureTime)>,
 }
@@ -53,7 +58,15 @@ impl Strangers {
             }
         }
         let unsent = unseen.clone();
-        Strangers { logged, unsent, unseen, asked: HashSet::new(), span: None }
+        Strangers {
+            logged,
+            unsent,
+            unseen,
+            asked: HashSet::new(),
+            direct: HashSet::new(),
+            named: HashMap::new(),
+            span: None,
+        }
     }
 
     /// Takes the addresses of a stream, and those that it names.
@@ -61,11 +74,14 @@ impl Strangers {
         let end = last_end.unwrap_or(stream.opened);
         let (first, last) = self.span.unwrap_or((stream.opened, end));
         self.span = Some((first.min(stream.opened), last.max(end)));
+        let ends = [Side::Client, Side::Server].map(|side| stream.end(side).addr);
+        self.asked.extend(ends[1]);
+        if let [Some(client), Some(server)] = ends.map(|end| end.map(|it| it.to_canonical())) {
+            self.see_named(client, server, stream);
+        }
         if self.unsent.is_empty() {
             return;
         }
-        let ends = [Side::Client, Side::Server].map(|side| stream.end(side).addr);
-        self.asked.extend(stream.end(Side::Server).addr);
         let proxied = stream.proxied_client().map(|client| client.ip());
         for address in ends.into_iter().flatten().chain(proxied) {
             self.unsent.remove(&address.to_canonical());
@@ -74,6 +90,41 @@ impl Strangers {
         stream.named_clients().for_each(|address| {
             self.unseen.remove(&address);
         });
+    }
+
+    fn see_named(&mut self, client: IpAddr, server: IpAddr, stream: &Stream) {
+        if self.logged.contains(&client) {
+            self.direct.insert((client, server));
+        }
+        for named in stream.named_clients().filter(|named| self.logged.contains(named)) {
+            let named_by = self.named.entry((client, server)).or_default();
+            if named_by.len() < SEVERAL + limits::FORWARDED {
+                named_by.insert(named);
+            }
+        }
+    }
+
+    /// Whether a client of the log asks this server itself. Then whoever else names it there may
+    /// only claim to ask for it.
+    pub fn is_direct(&self, client: Option<IpAddr>, server: Option<IpAddr>) -> bool {
+        let asks = client.zip(server);
+        asks.is_some_and(|(client, server)| {
+            self.direct.contains(&(client, server.to_canonical()))
+        })
+    }
+
+    /// Whether who asks this server from an address is known to do so for others: it is asked
+    /// itself, or the log knows several clients that it names and that do not ask there
+    /// themselves.
+    pub fn is_proxy(&self, client: Option<IpAddr>, server: Option<IpAddr>) -> bool {
+        let ends =
+            client.zip(server).map(|(it, server)| (it.to_canonical(), server.to_canonical()));
+        let named = ends.and_then(|ends| Some((ends.1, self.named.get(&ends)?)));
+        self.is_asked(client)
+            || named.is_some_and(|(server, named)| {
+                let behind = named.iter().filter(|it| !self.direct.contains(&(**it, server)));
+                behind.count() >= SEVERAL
+            })
     }
 
     /// Whether the capture does not know an entry's client.
