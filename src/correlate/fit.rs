@@ -55,7 +55,7 @@ pub struct Fit {
     /// When the stream ended.
     pub time: CaptureTime,
     /// The host that was asked.
-    server: Option<IpAddr>,
+    pub(super) server: Option<IpAddr>,
     /// The capture shows that the request was sent on it, or does not tell.
     pub(super) asked: bool,
 }

@@ -314,6 +314,8 @@ mod tests {
             delta: 0,
             about_reset: true,
             stranger: false,
+            claimed: false,
+            server: None,
             withheld: false,
             moment: Some(time),
             time,
