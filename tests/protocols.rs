@@ -41,7 +41,7 @@ fn complaints(end: &str, found: &Found) -> Vec<String> {
     if !right(end).contains(&told) {
         wrong.push(format!("{told:?}"));
     }
-    let stages = ["rstdiag.stage", "rstdiag.phase"].map(|field| first(field));
+    let stages = ["rstdiag.stage", "rstdiag.phase"].map(first);
     if stages.iter().any(|stage| !matches!(*stage, "unknown" | "teardown" | "")) {
         wrong.push(format!("{stages:?}"));
     }
