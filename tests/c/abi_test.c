@@ -286,12 +286,16 @@ SESSION_TEST(bytes_that_are_no_tcp_header_are_refused)
     CHECK(rstdiag_session_feed(session, &syn) == RSTDIAG_E_HEADER);
     syn.bytes = packet.tcp;
     syn.bytes_len = 20;
-    for (int words = 0; words < 16; words++) {
+    for (int words = 0; words < 5; words++) {
         packet.tcp[12] = (uint8_t)(words << 4);
-        if (words != 5)
-            CHECK(rstdiag_session_feed(session, &syn) == RSTDIAG_E_HEADER);
+        CHECK(rstdiag_session_feed(session, &syn) == RSTDIAG_E_HEADER);
     }
     CHECK(rstdiag_session_frame(session, 1, 0, &frame) == RSTDIAG_NOT_FOUND);
+    /* Options that the capture cut away are done without. */
+    for (int words = 5; words < 16; words++) {
+        packet.tcp[12] = (uint8_t)(words << 4);
+        CHECK(rstdiag_session_feed(session, &syn) == RSTDIAG_OK);
+    }
     return NULL;
 }
 
