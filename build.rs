@@ -26,7 +26,7 @@ fn run() -> Result<(), String> {
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set; run cargo")?);
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed={HEADER}");
-    for name in ["CI", "RSTDIAG_WERROR"] {
+    for name in ["CI", "RSTDIAG_WERROR", "RSTDIAG_SANITIZE"] {
         println!("cargo::rerun-if-env-changed={name}");
     }
     bindings(&out)?;
@@ -134,10 +134,23 @@ fn glue() -> Result<(), String> {
     Ok(())
 }
 
-/// A C compiler that warns, and that fails on warnings where somebody watches.
+/// A C compiler that warns, and that fails on warnings where somebody watches. With
+/// `RSTDIAG_SANITIZE` what it compiles ends the process at the first wrong access to memory and
+/// the first operation that C does not define. The runtime of that has to be preloaded.
 fn c_compiler() -> cc::Build {
-    let strict = ["CI", "RSTDIAG_WERROR"].iter().any(|name| env::var_os(name).is_some());
+    let is_set = |name: &str| env::var_os(name).is_some();
+    let strict = is_set("CI") || is_set("RSTDIAG_WERROR");
     let mut compiler = cc::Build::new();
     compiler.std("c11").warnings(true).extra_warnings(true).warnings_into_errors(strict);
+    if is_set("RSTDIAG_SANITIZE") {
+        compiler.flags(["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]);
+        compiler.flag("-fno-omit-frame-pointer");
+        // By name, as rustc lets the compiler that links add no library by itself.
+        for (target, library) in
+            [("cdylib", "asan"), ("cdylib", "ubsan"), ("tests", "asan"), ("tests", "ubsan")]
+        {
+            println!("cargo::rustc-link-arg-{target}=-l{library}");
+        }
+    }
     compiler
 }
