@@ -20,6 +20,7 @@ use rstdiag::time::CaptureTime;
 use support::builder::{Capture, Frame, Talk};
 use support::cases::{self, Case};
 use support::fields;
+use support::growth::{cpu_time, grows_linearly};
 
 /// Small numbers without a crate for them: xorshift64*.
 struct Random(u64);
@@ -461,15 +462,6 @@ fn a_log_may_come_in_any_pieces() {
 
 // ---- Growth ------------------------------------------------------------------------------
 
-/// Processor time of this thread, which does not count what other programs of a busy machine take.
-fn cpu_time() -> Duration {
-    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the pointer is to a timespec of this frame, which the call only writes.
-    let status = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut now) };
-    assert_eq!(status, 0);
-    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
-}
-
 /// Feeds segments `(from the client, sequence number, payload)` of one stream.
 fn feed_all(segments: impl Iterator<Item = (bool, u32, Vec<u8>)>) -> Duration {
     let ends = [40_000, 80].map(|port| Endpoint { addr: Some([10, 0, 0, 1].into()), port });
@@ -500,20 +492,6 @@ fn feed_all(segments: impl Iterator<Item = (bool, u32, Vec<u8>)>) -> Duration {
     let verdict = session.verdict(last, 0, When::Final).unwrap();
     ask_all(&verdict);
     cpu_time() - start
-}
-
-/// Eight times the input may take 20 times as long: more than n log n needs, and less than half
-/// of what a square takes, so that a busy machine, which makes some runs twice as slow, decides
-/// nothing. The best of several runs by turns counts, and what is too fast to be measured passes.
-fn grows_linearly(what: &str, count: usize, run: impl Fn(usize) -> Duration) {
-    let floor = Duration::from_millis(4);
-    let (few, many) = (count / 4, 2 * count);
-    let best = (0..3)
-        .map(|_| [run(few), run(many)])
-        .reduce(|best, took| [best[0].min(took[0]), best[1].min(took[1])]);
-    let [once, most] = best.unwrap_or_default();
-    assert!(most < 20 * once.max(floor), "{what}: {few} take {once:?}, {many} take {most:?}");
-    assert!(most < Duration::from_secs(20), "{what}: {most:?}");
 }
 
 fn open() -> impl Iterator<Item = (bool, u32, Vec<u8>)> {

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Changes a preference in a running Wireshark, which dissects everything again without the hook
 # that opening a file calls. Takes three pictures of the list's first rows: right.png, started
-# with the right zone; before.png, started with a wrong one; after.png, the zone then set right.
+# with the right zone; before.png, started with a wrong one; after.png, the zone then set right,
+# taken as soon as it looks like the first.
 # usage: preference.sh PLUGIN SERIES DIR
 set -euo pipefail
 . "$(dirname "$0")/window.sh"
@@ -23,14 +24,13 @@ rows "$3/before.png"
 select_ours
 # The item's menu: from its end up to Protocol Preferences, and in there to the zone,
 # behind both logs and the format.
-xdotool mousemove 200 546 click 3
-sleep 1
-xdotool key Up key Up key Right
-sleep 1
-xdotool key Down key Down key Down key Down key Return
-sleep 1
-xdotool key ctrl+a
-xdotool type UTC
+act xdotool mousemove 200 546 click 3
+act xdotool key Up key Up key Right
+act xdotool key Down key Down key Down key Down key Return
+act xdotool key ctrl+a type UTC
 xdotool key Return
-sleep 3
-rows "$3/after.png"
+for _ in $(seq "$patience"); do
+    rows "$3/after.png"
+    ! alike "$3/right.png" "$3/after.png" || break
+    sleep 0.25
+done

@@ -8,7 +8,6 @@ set -euo pipefail
 open_screen "$1" "$2"
 open_window -o rstdiag.time_zone:UTC
 select_ours
-xdotool key Right
-sleep 1
+act xdotool key Right
 take "$3"
 echo "took $3"

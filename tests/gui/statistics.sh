@@ -8,12 +8,14 @@ set -euo pipefail
 
 # Clicks on the item of the Statistics menu at a height, and waits for a window of this name.
 statistic() {
-    xdotool mousemove 325 10 click 1
-    sleep 1
+    act xdotool mousemove 325 10 click 1
     xdotool mousemove 372 "$1" click 1
-    for _ in $(seq 60); do
-        ! xdotool search --onlyvisible --name "$2" >/dev/null 2>&1 || return 0
-        sleep 0.5
+    for _ in $(seq "$patience"); do
+        if xdotool search --onlyvisible --name "$2" >/dev/null 2>&1; then
+            rest
+            return
+        fi
+        sleep 0.25
     done
     take "$home/menu.png"
     echo "no window '$2'" >&2
@@ -23,11 +25,9 @@ statistic() {
 open_screen "$1" "$2"
 open_window -o rstdiag.time_zone:UTC
 statistic 311 'Reset Diagnosis · sample.pcap'
-sleep 1
 take "$3/table.png"
 close_window
 
 open_window -o rstdiag.time_zone:UTC
 statistic 336 'Reset Diagnosis Report'
-sleep 1
 take "$3/report.png"

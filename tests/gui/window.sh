@@ -1,13 +1,17 @@
+# shellcheck shell=bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # A Wireshark window on a screen of its own; to be sourced. Sets DISPLAY.
 #
 #   open_screen PLUGIN SERIES      a screen, and a home with the plugin, its profile, the sample
 #   open_window [OPTION...]        Wireshark with the sample and these options
 #   close_window                   ends it
+#   act COMMAND...                 does it, and waits until the screen shows what comes of it
 #   take FILE                      a picture of the screen
 
 width=1600 height=860
-home= screen= window=
+# How often something is looked for before it is given up: a busy machine may take minutes.
+patience=600
+home='' screen='' window=''
 
 cleanup() {
     close_window
@@ -45,14 +49,14 @@ open_window() {
         >"$home/out" 2>&1) &
     window=$!
     local id=
-    for _ in $(seq 120); do
+    for _ in $(seq "$patience"); do
         id=$(xdotool search --name 'sample.pcap' 2>/dev/null | head -n 1) || true
         [ -z "$id" ] || break
         sleep 0.5
     done
     [ -n "$id" ] || { echo "Wireshark showed no window:" >&2; cat "$home/out" >&2; return 1; }
     xdotool windowsize "$id" "$width" "$height" windowmove "$id" 0 0
-    sleep 3
+    rest
 }
 
 close_window() {
@@ -63,10 +67,44 @@ close_window() {
 
 # Selects the last item of the packet's details, which is the plugin's.
 select_ours() {
-    xdotool mousemove 300 560 click 1 key End
-    sleep 0.5
+    act xdotool mousemove 300 560 click 1 key End
 }
 
 take() {
     import -window root "$1"
+}
+
+# Whether two pictures are alike.
+alike() {
+    compare -metric AE "$1" "$2" null: 2>/dev/null
+}
+
+# Waits until nothing has changed on the screen for a while.
+rest() {
+    local still=0
+    take "$home/last.png"
+    for _ in $(seq "$patience"); do
+        sleep 0.25
+        take "$home/now.png"
+        if alike "$home/last.png" "$home/now.png"; then still=$((still + 1)); else still=0; fi
+        [ "$still" -lt 4 ] || return 0
+        mv "$home/now.png" "$home/last.png"
+    done
+    echo "the screen does not come to rest" >&2
+    return 1
+}
+
+act() {
+    take "$home/before.png"
+    "$@"
+    for _ in $(seq "$patience"); do
+        sleep 0.25
+        take "$home/since.png"
+        if ! alike "$home/before.png" "$home/since.png"; then
+            rest
+            return
+        fi
+    done
+    echo "nothing comes of: $*" >&2
+    return 1
 }

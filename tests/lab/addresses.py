@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Dict, List, Optional, Tuple
 
-from network import CLIENT, Capture
+from network import CLIENT, Capture, settle
 from proxy import Nginx, error_lines
 from routed import CLIENT_NET, ROUTER, SERVER, SERVER_NET, SERVICE_NET, RoutedNetwork
 
@@ -212,7 +212,7 @@ def record(target: Path, home: Path, ways: List[str], seed: int) -> None:
     truth: List[Dict[str, object]] = []
     with TranslatingNetwork() as network, \
             Nginx(network, home, SERVER, NGINX, configuration) as nginx:
-        time.sleep(0.2)  # what it writes about the connection by which it was tried
+        settle(0.2)  # what it writes about the connection by which it was tried
         nginx.forget_start()
         log = Log(nginx)
         with Capture(network, target / "capture.pcap", CLIENT, NGINX) as capture:
@@ -226,7 +226,7 @@ def record(target: Path, home: Path, ways: List[str], seed: int) -> None:
                     STORIES[story][0](client, f"/slow/catalog.txt?page={chance.randrange(PAGES)}")
                     batch.append((client, story))
                 # What was sent last is read before anything is ended.
-                time.sleep(0.02)
+                settle(0.02)
                 chance.shuffle(batch)
                 for client, story in batch:
                     _, end, whole = STORIES[story]
@@ -239,7 +239,7 @@ def record(target: Path, home: Path, ways: List[str], seed: int) -> None:
                         raise RuntimeError(f"{story}, {client.way}: not {expected}: {line}")
                     truth.append({"line": number, "way": client.way, "story": story,
                                   "whole": whole, "client": shown})
-            time.sleep(0.3)
+            settle(0.3)
             capture.stop()
             for client in left:
                 client.sock.close()

@@ -13,7 +13,6 @@ import os
 import signal
 import sys
 import tempfile
-import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,7 +25,7 @@ import causes_server  # noqa: F401
 from causes_nginx import NGINX, configuration
 from causes_stage import CAUSES, CauseStage
 from causes_truth import truth
-from network import CLIENT, Capture
+from network import CLIENT, Capture, settle
 from proxy import Nginx
 from routed import SERVER, RoutedNetwork, Router
 
@@ -53,7 +52,7 @@ def record(directory: Path, names: Sequence[str]) -> List[str]:
                 Capture(network, directory / "server.pcap", SERVER, NGINX) as at_server:
             with ThreadPoolExecutor(CONCURRENT) as pool:
                 list(pool.map(play, stages))
-            time.sleep(0.5)  # the last packets
+            settle(0.5)  # the last packets
             at_client.stop()
             at_server.stop()
     streams = [stream for stage in stages for stream in stage.streams]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Callable, Dict, List, Optional, Tuple, TypeVar, Union
 
 from causes_truth import CausedStream, View, Words, passive, quiet
-from network import CLIENT
+from network import CLIENT, settle
 from peers import PATIENCE, Client, Connection, Server
 from routed import (CLIENT_NET, SERVER, SERVER_NET, SERVICE_NET, UPSTREAM_NET, RoutedNetwork,
                     Router)
@@ -144,7 +144,7 @@ class CauseStage:
 
     def pause(self, seconds: float = 0.1) -> None:
         """Lets what was sent arrive."""
-        time.sleep(seconds)
+        settle(seconds)
 
     def exchange(self, client: Client, server: Server, uri: str = "/") -> None:
         """A complete request and its complete, acknowledged response."""

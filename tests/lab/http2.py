@@ -26,7 +26,7 @@ import time
 from pathlib import Path
 from typing import Callable, Dict, List, Optional
 
-from network import CLIENT, CLIENT_NET, NGINX_IP, UPSTREAM, UPSTREAM_NET, Capture, Network
+from network import CLIENT, CLIENT_NET, NGINX_IP, UPSTREAM, UPSTREAM_NET, Capture, Network, settle
 from proxy import MAIN, SECURE, Nginx
 
 # HTTP/2 in the clear, and with a short patience in either form.
@@ -335,7 +335,7 @@ def record(target: Path, home: Path) -> None:
                 stage = Stage(network, application, home, number)
                 for told in play(stage):
                     truth.append({"scenario": name, "address": stage.address, **told})
-            time.sleep(0.5)  # the last packets, and what nginx says about them
+            settle(0.5)  # the last packets, and what nginx says about them
             capture.stop()
         application.close()
         (target / "error.log").write_bytes(nginx.error_log())

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Optional, Tuple
 
 from network import (CLIENT, CLIENT_NET, NGINX, NGINX_IP, PUPPET_NET, UPSTREAM, UPSTREAM_NET,
-                     Capture, Network, run)
+                     Capture, Network, run, settle)
 from proxy import MAIN, SECURE, Nginx, error_lines
 from puppet import ACK, PSH, PUPPET_MACS, Puppet
 from tls import END_HEADERS, END_STREAM, HELLO, frame
@@ -844,7 +844,7 @@ def record(target: Path, home: Path) -> None:
                     lines.pass_over()
                 finally:
                     stage.end()
-            time.sleep(0.5)
+            settle(0.5)
             capture.stop()
         (target / "error.log").write_bytes(nginx.error_log())
     (target / "truth.json").write_text(json.dumps(truth, indent=1) + "\n", encoding="utf-8")

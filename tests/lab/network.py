@@ -47,6 +47,35 @@ def run(*command: str) -> None:
         raise RuntimeError(f"{' '.join(command)}: {done.stdout.decode(errors='replace').strip()}")
 
 
+def _descendants(process: int) -> Iterator[int]:
+    for children in Path(f"/proc/{process}/task").glob("*/children"):
+        for child in children.read_text().split():
+            yield int(child)
+            yield from _descendants(int(child))
+
+
+def _is_at_work(process: int) -> bool:
+    """Whether it uses the processor, or would if it got it."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "R"
+    except OSError:
+        return False  # it has just ended
+
+
+def settle(seconds: float) -> None:
+    """Lets what was sent arrive, and whoever gets it act on it: for so long, and then, on a
+    machine that is too busy for that, until none of this lab's programs is at work."""
+    time.sleep(seconds)
+    deadline, at_rest = time.monotonic() + 10, 0
+    while at_rest < 3 and time.monotonic() < deadline:
+        try:
+            at_work = any(map(_is_at_work, _descendants(os.getpid())))
+        except OSError:
+            at_work = False
+        at_rest = 0 if at_work else at_rest + 1
+        time.sleep(0.002)
+
+
 def _enter(descriptor: int) -> None:
     if _libc.setns(descriptor, _CLONE_NEWNET):
         raise OSError(ctypes.get_errno(), "setns")

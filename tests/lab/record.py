@@ -26,7 +26,7 @@ import closes  # noqa: F401
 import gateways  # noqa: F401
 import tunnels  # noqa: F401
 import upstream_leg  # noqa: F401
-from network import UPSTREAM, Capture, Network
+from network import UPSTREAM, Capture, Network, settle
 from peers import Application
 from proxy import APP_PORT, BLACK_HOLE, Nginx
 from puppet import PUPPET_MACS
@@ -98,7 +98,7 @@ def record(target: Target, entries: Sequence[Entry], sample: bool) -> List[str]:
             with Capture(network, target.capture) as capture:
                 nginx.forget_start()
                 recorder.play(entries, sample)
-                time.sleep(0.5)  # the last packets, and what nginx says about them
+                settle(0.5)  # the last packets, and what nginx says about them
                 capture.stop()
             error_log, access_log = nginx.error_log(), nginx.access_log()
     target.error_log.write_bytes(error_log)

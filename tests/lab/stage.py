@@ -9,7 +9,8 @@ import time
 from dataclasses import dataclass
 from typing import Callable, Dict, List, Tuple, Union
 
-from network import CLIENT, CLIENT_NET, NGINX, NGINX_IP, PROMPT_NET, PUPPET_NET, UPSTREAM, Network
+from network import (CLIENT, CLIENT_NET, NGINX, NGINX_IP, PROMPT_NET, PUPPET_NET, UPSTREAM, Network,
+                     settle)
 from peers import PATIENCE, Application, Client, Connection, Server
 from proxy import APP_PORT, MAIN, PUPPET_APP
 from puppet import PUPPET_MACS, Puppet
@@ -110,7 +111,7 @@ class Stage:
 
     def pause(self, seconds: float = 0.1) -> None:
         """Lets what was sent arrive, and nginx act on it."""
-        time.sleep(seconds)
+        settle(seconds)
 
     # Declaring
 

@@ -18,11 +18,10 @@ import ssl
 import struct
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Callable, Dict, List, Optional, Tuple
 
-from network import CLIENT, NGINX_IP, UPSTREAM, UPSTREAM_NET, Capture, Network
+from network import CLIENT, NGINX_IP, UPSTREAM, UPSTREAM_NET, Capture, Network, settle
 from proxy import MAIN, SECURE, Nginx
 
 SILENT_PORT = 8080
@@ -174,7 +173,7 @@ def record(target: Path, home: Path) -> None:
                     for name, (protocol, steps, told) in scenarios().items():
                         client = play(network, version, protocol, steps, keys)
                         truth.append({"scenario": f"{version}_{name}", "client": client, **told})
-                time.sleep(0.5)
+                settle(0.5)
                 capture.stop()
     (target / "truth.json").write_text(json.dumps(truth, indent=1) + "\n", encoding="utf-8")
 
