@@ -41,17 +41,17 @@ extern "C" {
 /* ---- Status ------------------------------------------------------------------------------ */
 /* Numbers are permanent: a retired one is never used again. Last used: -9. */
 
-#define RSTDIAG_OK 0           /* done */
-#define RSTDIAG_NOT_FOUND 1    /* nothing is known of what was asked for */
-#define RSTDIAG_E_NULL -1      /* a pointer that must not be NULL is NULL */
-#define RSTDIAG_E_ARGUMENT -2  /* a number or text is not understood */
-#define RSTDIAG_E_ORDER -3     /* a segment of an earlier frame, or an option after segments */
-#define RSTDIAG_E_LIMIT -4     /* a bound of the session would be exceeded */
-#define RSTDIAG_E_BUFFER -5    /* the caller's memory is too small; the needed size is told */
-#define RSTDIAG_E_HEADER -6    /* the bytes given as a TCP header are none */
-#define RSTDIAG_E_PANIC -7     /* a defect in rstdiag; the session is poisoned */
-#define RSTDIAG_E_POISONED -8  /* an earlier call met a defect */
-#define RSTDIAG_E_THREAD -9    /* called from another thread than the session's */
+#define RSTDIAG_OK 0          /* done */
+#define RSTDIAG_NOT_FOUND 1   /* nothing is known of what was asked for */
+#define RSTDIAG_E_NULL -1     /* a pointer that must not be NULL is NULL */
+#define RSTDIAG_E_ARGUMENT -2 /* a number or text is not understood */
+#define RSTDIAG_E_ORDER -3    /* a segment of an earlier frame, or an option after segments */
+#define RSTDIAG_E_LIMIT -4    /* a bound of the session would be exceeded */
+#define RSTDIAG_E_BUFFER -5   /* the caller's memory is too small; the needed size is told */
+#define RSTDIAG_E_HEADER -6   /* the bytes given as a TCP header are none */
+#define RSTDIAG_E_PANIC -7    /* a defect in rstdiag; the session is poisoned */
+#define RSTDIAG_E_POISONED -8 /* an earlier call met a defect */
+#define RSTDIAG_E_THREAD -9   /* called from another thread than the session's */
 
 /* ---- Fields ------------------------------------------------------------------------------ */
 /*
@@ -119,8 +119,8 @@ extern "C" {
     X(NGINX_SEES, "rstdiag.nginx_sees", BOOLEAN, "Nginx sees it",                              \
       "The application above the socket learns of this end")                                   \
     X(LEG, "rstdiag.leg", STRING, "Leg",                                                       \
-      "client (client to nginx) or upstream (nginx to upstream), where the log, the addresses " \
-      "or the other leg tell")                                                                 \
+      "client (client to nginx) or upstream (nginx to upstream), where the log, the "          \
+      "addresses or the other leg tell")                                                       \
     X(OTHER_LEG, "rstdiag.other_leg", FRAME, "Other leg",                                      \
       "First frame of the stream of the other leg that carried the same transaction")          \
     X(LOG_MORE, "rstdiag.log.more", UNSIGNED, "More log entries",                              \
@@ -129,7 +129,8 @@ extern "C" {
     X(LOG_KIND, "rstdiag.log.kind", STRING, "Kind", "error or access")                         \
     X(LOG_FILE, "rstdiag.log.file", STRING, "File", "The file that holds the entry")           \
     X(LOG_LINE, "rstdiag.log.line", UNSIGNED, "Line", "Number of the entry's first line")      \
-    X(LOG_TIME, "rstdiag.log.time", INSTANT, "Time", "The entry's time on the capture's clock") \
+    X(LOG_TIME, "rstdiag.log.time", INSTANT, "Time",                                           \
+      "The entry's time on the capture's clock")                                               \
     X(LOG_LEVEL, "rstdiag.log.level", STRING, "Level", "info, error, ...")                     \
     X(LOG_PID, "rstdiag.log.pid", UNSIGNED, "Process", "The worker that wrote the entry")      \
     X(LOG_CONNECTION, "rstdiag.log.connection", UNSIGNED, "Connection",                        \
@@ -144,7 +145,8 @@ extern "C" {
     X(LOG_SUBREQUEST, "rstdiag.log.subrequest", STRING, "Subrequest", "URI of the subrequest") \
     X(LOG_UPSTREAM, "rstdiag.log.upstream", STRING, "Upstream", "Upstream that was in use")    \
     X(LOG_HOST, "rstdiag.log.host", STRING, "Host", "The request's Host header")               \
-    X(LOG_REFERRER, "rstdiag.log.referrer", STRING, "Referrer", "The request's Referer header") \
+    X(LOG_REFERRER, "rstdiag.log.referrer", STRING, "Referrer",                                \
+      "The request's Referer header")                                                          \
     X(LOG_STATUS, "rstdiag.log.status", UNSIGNED, "Status",                                    \
       "Status that nginx answered with; 499 where the client had gone")                        \
     X(LOG_REQUEST_TIME, "rstdiag.log.request_time", DURATION, "Request time",                  \
@@ -228,13 +230,13 @@ typedef struct rstdiag_value {
 #define RSTDIAG_FINAL 1  /* every frame has been fed, or a frame is shown once more */
 
 /* Preferences, by number; their values travel as text. */
-#define RSTDIAG_OPTION_TIME_ZONE 1 /* auto, local, UTC, +08:00, Asia/Shanghai */
-#define RSTDIAG_OPTION_WINDOW 2    /* seconds that entry and packet may lie apart: 2, 0.5 */
-#define RSTDIAG_OPTION_ERROR_LOG 3 /* file, directory or pattern; read when first needed */
+#define RSTDIAG_OPTION_TIME_ZONE 1    /* auto, local, UTC, +08:00, Asia/Shanghai */
+#define RSTDIAG_OPTION_WINDOW 2       /* seconds that entry and packet may lie apart: 2, 0.5 */
+#define RSTDIAG_OPTION_ERROR_LOG 3    /* file, directory or pattern; read when first needed */
 #define RSTDIAG_OPTION_CLOCK_OFFSET 4 /* seconds to add to log times: auto, -1.7 */
 #define RSTDIAG_OPTION_ACCESS_LOG 5   /* file, directory or pattern; read after the error log */
 #define RSTDIAG_OPTION_ACCESS_LOG_FORMAT 6 /* a log_format, combined, main or json */
-#define RSTDIAG_OPTION_NGINX_ADDRESSES 7 /* of the nginx host: 10.0.0.1, 192.168.0.0/24 */
+#define RSTDIAG_OPTION_NGINX_ADDRESSES 7   /* of the nginx host: 10.0.0.1, 192.168.0.0/24 */
 
 /* One analysis of one capture. Opaque. */
 typedef struct rstdiag_session rstdiag_session;

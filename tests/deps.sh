@@ -10,7 +10,7 @@ for use in "$@"; do
     test) packages+=(python3 nginx wrk libnginx-mod-stream libnginx-mod-mail tcpdump \
         iproute2 nftables openssl curl nghttp2-client util-linux wireshark-common \
         rsyslog redis-server postgresql openssh-server mosquitto vsftpd netcat-openbsd \
-        python3-aiosmtpd) ;;
+        python3-aiosmtpd clang-format shellcheck) ;;
     gui) packages+=(wireshark xvfb xdotool imagemagick fonts-dejavu-core) ;;
     *) echo "deps.sh: what is '$use'? Known: build, test, gui" >&2; exit 2 ;;
     esac

@@ -256,7 +256,8 @@ rstdiag_extract(const rstdiag_layers *layers, unsigned index, packet_info *pinfo
 bool
 rstdiag_is_reset(const rstdiag_segment *segment)
 {
-    return segment->bytes_len >= TCP_HEADER_MIN && (segment->bytes[TCP_FLAGS] & TCP_FLAG_RST) != 0;
+    return segment->bytes_len >= TCP_HEADER_MIN &&
+           (segment->bytes[TCP_FLAGS] & TCP_FLAG_RST) != 0;
 }
 
 /* TLS records of one frame that are taken; the largest frame that cards join holds four full

@@ -272,8 +272,8 @@ register_report(void)
     };
     register_tap("rstdiag_report");
     register_stat_tap_ui(&report, NULL);
-    funnel_register_menu("Reset Diagnosis Report", REGISTER_PACKET_STAT_GROUP_UNSORTED, show_report,
-                         NULL, NULL, FALSE);
+    funnel_register_menu("Reset Diagnosis Report", REGISTER_PACKET_STAT_GROUP_UNSORTED,
+                         show_report, NULL, NULL, FALSE);
 }
 
 void
