@@ -32,5 +32,5 @@ xdotool key Return
 for _ in $(seq "$patience"); do
     rows "$3/after.png"
     ! alike "$3/right.png" "$3/after.png" || break
-    sleep 0.25
+    sleep 0.5
 done

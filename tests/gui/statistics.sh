@@ -15,7 +15,7 @@ statistic() {
             rest
             return
         fi
-        sleep 0.25
+        sleep 0.5
     done
     take "$home/menu.png"
     echo "no window '$2'" >&2

@@ -10,7 +10,7 @@
 
 width=1600 height=860
 # How often something is looked for before it is given up: a busy machine may take minutes.
-patience=600
+patience=300
 home='' screen='' window=''
 
 cleanup() {
@@ -84,10 +84,10 @@ rest() {
     local still=0
     take "$home/last.png"
     for _ in $(seq "$patience"); do
-        sleep 0.25
+        sleep 0.5
         take "$home/now.png"
         if alike "$home/last.png" "$home/now.png"; then still=$((still + 1)); else still=0; fi
-        [ "$still" -lt 4 ] || return 0
+        [ "$still" -lt 2 ] || return 0
         mv "$home/now.png" "$home/last.png"
     done
     echo "the screen does not come to rest" >&2
@@ -98,7 +98,7 @@ act() {
     take "$home/before.png"
     "$@"
     for _ in $(seq "$patience"); do
-        sleep 0.25
+        sleep 0.5
         take "$home/since.png"
         if ! alike "$home/before.png" "$home/since.png"; then
             rest
