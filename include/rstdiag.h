@@ -75,7 +75,7 @@ extern "C" {
       "completed, failed, none or unknown: the exchange that was open at the end, else the "   \
       "last one")                                                                              \
     X(CLOSE, "rstdiag.close", STRING, "Close",                                                 \
-      "four_way, three_way, simultaneous, half_close, one_fin, reset or open")                 \
+      "four_way, three_way, simultaneous, half_close, one_fin, reset, open or unknown")        \
     X(CLOSE_BY, "rstdiag.close.by", STRING, "Closed by",                                       \
       "Side of the first FIN or RST: client or server")                                        \
     X(CLOSE_FRAME, "rstdiag.close.frame", FRAME, "First FIN or RST",                           \

@@ -14,7 +14,7 @@ use crate::correlate::matcher::Matcher;
 use crate::correlate::report::{self, Gathering, Held, LogFile, Part, Report, Scope};
 use crate::correlate::store::Store;
 use crate::correlate::survey::Survey;
-use crate::correlate::verdict::Verdict;
+use crate::correlate::verdict::{Extent, Verdict};
 use crate::error::Error;
 use crate::limits;
 use crate::nginx::access_reader::{self, AccessLogReader};
@@ -419,7 +419,8 @@ impl Session {
         let survey = (when == When::Final).then(|| survey.refreshed(streams));
         let seen = streams.get(stream)?;
         let standing = legs.given(&seen);
-        Some(Verdict::new(seen, self.end, store, &[], survey, standing))
+        let capture = Extent { end: self.end, only_ends: streams.show_only_ends() };
+        Some(Verdict::new(seen, capture, store, &[], survey, standing))
     }
 
     /// The verdict on a stream.
@@ -438,7 +439,8 @@ impl Session {
             // What other streams tell is not known before all of them are.
             When::SoFar => (matcher.so_far(stream, streams, store), None, legs.given(&seen)),
         };
-        Some(Verdict::new(seen, self.end, store, matches, survey, standing))
+        let capture = Extent { end: self.end, only_ends: streams.show_only_ends() };
+        Some(Verdict::new(seen, capture, store, matches, survey, standing))
     }
 
     /// The report on all streams and entries.

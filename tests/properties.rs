@@ -21,26 +21,7 @@ use support::builder::{Capture, Frame, Talk};
 use support::cases::{self, Case};
 use support::fields;
 use support::growth::{cpu_time, grows_linearly};
-
-/// Small numbers without a crate for them: xorshift64*.
-struct Random(u64);
-
-impl Random {
-    fn new(seed: u64) -> Random {
-        Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-}
+use support::random::Random;
 
 type Fields = BTreeMap<&'static str, String>;
 
@@ -187,6 +168,8 @@ const UNDECIDABLE: &[(&str, &str)] = &[
     ("three requests, one response", "lost requests cannot be counted"),
     ("TCP fast open", "a SYN-ACK that acknowledges data looks as if the SYN came earlier"),
     ("something else in the tunnel", "what is missing of bursts has no place in their order"),
+    ("a SYN with a damaged number", "another number begins another stream"),
+    ("no SYN-ACK is repeated", "without the SYN-ACK it is a refusal, only late"),
     ("port reuse", "the SYN tells which connection a RST meant"),
 ];
 

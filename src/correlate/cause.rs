@@ -727,7 +727,7 @@ pub fn find(verdict: &Verdict<'_>, survey: &Survey) -> Option<Cause> {
     let seen = Signs { verdict, survey };
     let fits = |row: &&Row| {
         row.needs.iter().all(|&sign| seen.holds(sign))
-            && !row.not.iter().any(|&sign| seen.holds(sign))
+            && !row.not.iter().any(|&sign| seen.may_hold(sign))
     };
     let mut rows = ROWS.iter().filter(fits);
     let row = rows.next()?;
@@ -774,18 +774,11 @@ impl Signs<'_> {
     /// The handshake is in the capture, and was completed.
     fn is_established(&self) -> bool {
         let stream = self.verdict.stream();
-        stream.accepted_at().is_some() && stream.is_established()
+        stream.was_joined_early() && stream.is_established()
     }
 
     fn idle(&self) -> Option<i64> {
         self.verdict.closing()?.idle
-    }
-
-    /// For how long nothing was said before the end, but for a farewell of HTTP/2.
-    fn silence(&self) -> Option<i64> {
-        let announced = self.goaway().is_some();
-        let farewell = self.verdict.closing()?.farewell_after.filter(|_| announced);
-        farewell.or(self.idle())
     }
 
     fn by(&self) -> Option<Side> {
@@ -822,6 +815,32 @@ impl Signs<'_> {
     /// The ports of the server's host that the client went away from.
     fn probed(&self) -> usize {
         self.survey.probed(self.verdict.client().addr, self.verdict.server().addr)
+    }
+
+    /// Whether a sign holds, or may hold for all that the capture shows: what was said, asked
+    /// and answered is not known where it lacks that.
+    fn may_hold(&self, sign: Sign) -> bool {
+        let of_talk = matches!(
+            sign,
+            Unread
+                | ProbesUnanswered
+                | RequestRepeated
+                | SynAckRepeated
+                | AnsweredRequest
+                | Encrypted
+                | TlsRefused
+                | Unprocessed
+                | GivenUpBy(_)
+                | Tunnelled
+        );
+        self.holds(sign) || of_talk && self.is_blind()
+    }
+
+    /// The capture lacks what tells how far the exchange had come.
+    fn is_blind(&self) -> bool {
+        let (verdict, caveats) = (self.verdict, self.verdict.caveats());
+        verdict.stage() == Phase::Unknown && (caveats.gap || caveats.truncated)
+            || verdict.stream().shows_only_ends()
     }
 
     fn holds(&self, sign: Sign) -> bool {
@@ -896,7 +915,7 @@ impl Signs<'_> {
             IdleForWholeSeconds => verdict.closing().is_some_and(|closing| {
                 closing.by == Side::Server
                     && closing.stage == Phase::AfterResponse
-                    && self.silence().is_some_and(is_whole_seconds)
+                    && self.idle().is_some_and(is_whole_seconds)
             }),
             ClientLeft => verdict.closing().is_some_and(|closing| {
                 closing.by == Side::Client
@@ -996,7 +1015,7 @@ impl Signs<'_> {
             ),
             IdleForWholeSeconds => {
                 let closing = verdict.closing()?;
-                let idle = duration(self.silence()?);
+                let idle = duration(self.idle()?);
                 format!("FIN in frame {} after {idle} of silence", closing.at.frame)
             }
             ClientLeft => {

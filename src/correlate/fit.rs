@@ -142,8 +142,8 @@ impl Last {
 }
 
 impl End {
-    /// The ends of a stream.
-    pub fn all(stream: &Stream) -> impl Iterator<Item = End> + '_ {
+    /// The ends of a stream, in a capture that holds ends alone, or others, too.
+    pub fn all(stream: &Stream, only_ends: bool) -> impl Iterator<Item = End> + '_ {
         let silence = Events::is_silent(stream).then_some((Kind::Silence, stream.opened));
         let in_head = stream.exchanges().all(|exchange| exchange.status.is_none());
         let hosts: BTreeSet<_> = stream.exchanges().map(|exchange| exchange.host).collect();
@@ -155,7 +155,11 @@ impl End {
         ends(stream).chain(silence).chain(Events::answer(stream)).map(move |(kind, time)| End {
             kind,
             time,
-            phase: phase(stream, kind),
+            // What completes a handshake is no SYN, FIN or RST.
+            phase: match phase(stream, kind) {
+                Phase::Handshake if only_ends && stream.was_accepted() => Phase::Unknown,
+                phase => phase,
+            },
             in_head,
             client: stream.end(Side::Client),
             proxied: stream.proxied_client(),
@@ -255,7 +259,8 @@ impl<'a> Ends<'a> {
         if self.known.len() >= limits::ENDS {
             self.known.clear();
         }
-        let all = || streams.get(event.stream).map(|s| End::all(&s).collect());
+        let only_ends = streams.show_only_ends();
+        let all = || streams.get(event.stream).map(|s| End::all(&s, only_ends).collect());
         let known = self.known.entry(event.stream);
         let ends = known.or_insert_with(|| all().unwrap_or_default());
         // An end that was noted while the capture was being read may have turned out to be none.

@@ -304,7 +304,7 @@ impl Matcher {
         store: &Store,
     ) -> Option<Vec<Match>> {
         let (mut near, mut looks) = (Vec::new(), 0);
-        for end in End::all(stream) {
+        for end in End::all(stream, streams.show_only_ends()) {
             let (from, to) = (end.time.plus(-self.window - SECOND), end.time.plus(self.window));
             let requests = stream_requests(stream).into_iter();
             let entries = requests.flat_map(|request| store.between(request, from, to));

@@ -183,7 +183,7 @@ impl Gathering {
             severity: verdict.severity(),
             cause: verdict.cause().map(|cause| cause.row),
             by: resets.by,
-            phase: resets.phase,
+            phase: verdict.phase().unwrap_or_default(),
             at: resets.at.time,
             ends: ends.map(|end| end.addr),
             leg: verdict.leg(),

@@ -108,6 +108,12 @@ fn close(verdict: &Verdict<'_>) -> String {
         Close::HalfClose => {
             format!("{who} closed its direction {moment}, and the {peer} sent on")
         }
+        Close::Unknown if verdict.stream().fin(closing.by.peer()).is_some() => {
+            format!("close by both sides, begun by the {who} {moment}")
+        }
+        Close::Unknown => {
+            format!("{who} sent a FIN {moment}; what the {peer} sent is not in the capture")
+        }
         _ => format!("{who} sent a FIN {moment}, and the {peer} sent none"),
     };
     if closing.piggybacked == Some(true) {
@@ -298,10 +304,10 @@ fn shortened(request: &str) -> String {
     }
 }
 
-/// A length of time with the precision that a person needs.
+/// A length of time with the precision that a person needs. Where time stamps go back it is none.
 pub fn duration(ns: i64) -> String {
-    let ms = ns as f64 / 1e6;
-    match ms.abs() {
+    let ms = ns.max(0) as f64 / 1e6;
+    match ms {
         size if size < 0.1 => format!("{:.0} us", ms * 1e3),
         size if size < 10.0 => format!("{ms:.1} ms"),
         size if size < 1000.0 => format!("{ms:.0} ms"),

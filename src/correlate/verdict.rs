@@ -69,12 +69,20 @@ impl Severity {
     }
 }
 
+/// How far the capture goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Extent {
+    /// When it ended, as far as it has been read.
+    pub end: CaptureTime,
+    /// It holds only SYN, FIN and RST.
+    pub only_ends: bool,
+}
+
 /// The verdict on one stream. Methods are named as the public fields.
 #[derive(Clone, Debug)]
 pub struct Verdict<'a> {
     stream: StreamRef<'a>,
-    /// When the capture ended, as far as it has been read.
-    end: CaptureTime,
+    capture: Extent,
     store: &'a Store,
     matches: &'a [Match],
     /// What other streams tell, once all of them are known.
@@ -84,16 +92,16 @@ pub struct Verdict<'a> {
 }
 
 impl<'a> Verdict<'a> {
-    /// The verdict on this stream, given the time of the last segment and its log entries.
+    /// The verdict on this stream, given what the capture holds and its log entries.
     pub fn new(
         stream: StreamRef<'a>,
-        end: CaptureTime,
+        capture: Extent,
         store: &'a Store,
         matches: &'a [Match],
         survey: Option<&'a Survey>,
         standing: Standing,
     ) -> Verdict<'a> {
-        Verdict { stream, end, store, matches, survey, standing }
+        Verdict { stream, capture, store, matches, survey, standing }
     }
 
     /// What happened, in one sentence.
@@ -119,14 +127,19 @@ impl<'a> Verdict<'a> {
         let Some(resets) = self.stream.effective_resets() else {
             return match transaction {
                 Transaction::Failed => Severity::Failure,
+                // What is not in the capture may have been lost.
+                Transaction::Unknown if self.closing().is_some() && self.lacks_bytes() => {
+                    Severity::Warning
+                }
                 // Browsers report code 1006.
                 _ if self.closing().is_some() && self.is_left_open() => Severity::Warning,
                 _ if self.closing().is_some() && self.is_unheard() => Severity::Warning,
                 _ => Severity::Harmless,
             };
         };
+        let phase = self.seen(resets.phase);
         let cut_short = self.exchange().is_some_and(|e| e.sent != Progress::Complete);
-        match (resets.phase, transaction, resets.by) {
+        match (phase, transaction, resets.by) {
             // Health checks and port probes leave like this: they asked for nothing.
             (Phase::Handshake, _, Side::Client) if self.stream.was_accepted() => {
                 Severity::Harmless
@@ -135,6 +148,10 @@ impl<'a> Verdict<'a> {
             // Of the transaction that is done nothing is missing, but of the next one.
             _ if self.crossed_at().is_some() => Severity::Warning,
             (Phase::BeforeRequest, Transaction::None, Side::Client) => Severity::Harmless,
+            // One of the two before, whichever it is.
+            (Phase::Unknown, Transaction::None, Side::Client) if self.stream.is_unserved() => {
+                Severity::Harmless
+            }
             (Phase::AfterResponse | Phase::Teardown, Transaction::Completed, _)
                 if !cut_short =>
             {
@@ -164,11 +181,20 @@ impl<'a> Verdict<'a> {
         is_clear && (unacked(Side::Client) || unacked(Side::Server))
     }
 
+    /// Bytes that were sent are not in the capture.
+    fn lacks_bytes(&self) -> bool {
+        let Caveats { gap, truncated, .. } = self.caveats();
+        gap || truncated
+    }
+
     /// How the first RST came about.
     pub fn form(&self) -> Option<Form> {
         let resets = self.stream.resets()?;
         let host = self.survey.and_then(|all| all.ttl(self.stream.end(resets.by).addr));
-        Some(resets.signs.form(host, !resets.effective))
+        let form = resets.signs.form(host, !resets.effective);
+        // What it answers may have been left out of the capture.
+        let unclear = form == Form::Injected && self.stream.shows_only_ends();
+        Some(if unclear { Form::Unclear } else { form })
     }
 
     /// The segment that a passive RST answers.
@@ -185,7 +211,7 @@ impl<'a> Verdict<'a> {
 
     /// When the capture ended, as far as it has been read.
     pub fn end(&self) -> CaptureTime {
-        self.end
+        self.capture.end
     }
 
     fn answers_alert(&self) -> bool {
@@ -195,15 +221,32 @@ impl<'a> Verdict<'a> {
 
     /// What the first RST cut; `None` without a RST.
     pub fn phase(&self) -> Option<Phase> {
-        self.stream.resets().map(|resets| resets.phase)
+        self.stream.resets().map(|resets| self.seen(resets.phase))
     }
 
     /// How far the exchange had come at the first FIN or RST, or when the capture ended.
     pub fn stage(&self) -> Phase {
-        match self.stream.closing() {
+        self.seen(match self.stream.closing() {
             Some(closing) => closing.stage,
-            None => self.stream.stage(self.end, None),
+            None => self.stream.stage(self.end(), None),
+        })
+    }
+
+    /// A phase, as far as the capture could show it: what completes a handshake is no SYN, FIN or
+    /// RST.
+    fn seen(&self, phase: Phase) -> Phase {
+        match self.capture.only_ends && self.stream.was_accepted() {
+            true if phase == Phase::Handshake => Phase::Unknown,
+            _ => phase,
         }
+    }
+
+    /// The client has certainly sent nothing, as far as the capture could show that: one of ends
+    /// alone tells it by their numbers.
+    fn is_unasked(&self) -> bool {
+        let told = || self.stream.tells_end_of(Side::Client) || !self.stream.was_accepted();
+        let is_open = self.closing().is_none() && self.stage() == Phase::Unknown;
+        self.stream.is_unasked() && !is_open && (!self.capture.only_ends || told())
     }
 
     /// Whether the transaction was done.
@@ -241,7 +284,7 @@ impl<'a> Verdict<'a> {
     fn transaction_of_messages(&self) -> Transaction {
         let reset = self.stream.effective_resets().is_some();
         let ended = |side| reset || self.stream.fin(side).is_some();
-        match self.stream.stage(self.end, None) {
+        match self.stream.stage(self.end(), None) {
             Phase::DuringRequest if ended(Side::Client) => Transaction::Failed,
             Phase::DuringResponse if ended(Side::Server) => Transaction::Failed,
             Phase::AfterResponse if self.stream.is_closed_by_frame() => Transaction::Completed,
@@ -260,9 +303,12 @@ impl<'a> Verdict<'a> {
     /// done there, unless a RST cut what was said.
     fn transaction_unseen(&self) -> Transaction {
         match self.stage() {
+            // A SYN can carry a request.
+            Phase::Handshake if self.stream.has_spoken(Side::Client) => Transaction::Unknown,
             stage if stage.is_before_request() => Transaction::None,
             _ if self.stream.cut_off().is_some() => Transaction::Failed,
-            _ if self.stream.is_unasked() && !self.stream.is_unrecognized() => {
+            // What the capture lacks of the server need not have answered anything.
+            _ if self.is_unasked() && !self.stream.is_unrecognized() && !self.lacks_bytes() => {
                 Transaction::None
             }
             _ => Transaction::Unknown,
@@ -327,12 +373,13 @@ impl<'a> Verdict<'a> {
 
     /// Requests that were begun; `None` where the capture does not tell how many.
     pub fn requests(&self) -> Option<u64> {
-        self.stream.requests()
+        let count = self.stream.requests();
+        count.filter(|&count| count > 0 || !self.capture.only_ends || self.is_unasked())
     }
 
     /// Responses that are complete; `None` where the capture does not tell how many.
     pub fn responses(&self) -> Option<u64> {
-        self.stream.responses()
+        self.stream.responses().filter(|&count| count > 0 || !self.capture.only_ends)
     }
 
     /// The exchange that `transaction` is about.
@@ -354,15 +401,19 @@ impl<'a> Verdict<'a> {
     /// Whether the client's TCP acknowledged every byte of its response.
     pub fn response_acked(&self) -> Option<bool> {
         let exchange = self.exchange().filter(|e| has_response(e.answered))?;
-        if !self.stream.shows(Side::Client) {
-            return None;
-        }
-        Some(self.stream.is_acked(exchange))
+        let acked = self.stream.is_acked(exchange);
+        (acked || self.shows_acks()).then_some(acked)
+    }
+
+    /// What the client acknowledged is in the capture.
+    fn shows_acks(&self) -> bool {
+        self.stream.shows(Side::Client) && !self.stream.shows_only_ends()
     }
 
     /// Bytes that its framing promised and the client never acknowledged.
     pub fn response_missing(&self) -> Option<u64> {
-        self.exchange().and_then(|exchange| self.stream.missing(exchange))
+        let missing = self.exchange().and_then(|exchange| self.stream.missing(exchange));
+        missing.filter(|&missing| missing == 0 || self.shows_acks())
     }
 
     /// What the capture does not show.
@@ -374,7 +425,9 @@ impl<'a> Verdict<'a> {
     /// upstream, learns of this end; `None` while there is none.
     pub fn nginx_sees(&self) -> Option<bool> {
         self.closing()?;
-        Some(self.stream.is_established() || self.leg() == Some(Leg::Upstream))
+        let sees = self.stream.is_established() || self.leg() == Some(Leg::Upstream);
+        // Whether the handshake was completed is not known of some.
+        (sees || self.stage() == Phase::Handshake).then_some(sees)
     }
 
     /// Which of nginx's connections this is, where addresses, log or pairing tell.

@@ -38,6 +38,8 @@ pub struct Losses {
     pub gap: bool,
     /// A frame was cut short (snaplen).
     pub truncated: bool,
+    /// Data was seen that stands before the start.
+    pub astray: bool,
 }
 
 /// Segments by their start.
@@ -70,6 +72,10 @@ struct Held {
 pub struct Half {
     /// Sequence number of position 0.
     base: Option<u32>,
+    /// A SYN gave it.
+    by_syn: bool,
+    /// Another number that may be that of position 0: those that follow decide.
+    rival: Option<u32>,
     /// Everything before this position has been handed on.
     next: i64,
     /// End of the furthest data that was seen.
@@ -104,13 +110,37 @@ impl Half {
         self.base.get_or_insert(seq);
     }
 
-    /// A SYN says for certain where the count starts. What was acknowledged before it, with
-    /// nothing sent, belonged to an older connection.
+    /// A SYN says where the count starts; of two that say different things, the numbers that
+    /// follow tell which one counts. What was acknowledged before it, with nothing sent,
+    /// belonged to an older connection.
     pub fn syn(&mut self, seq: u32) {
         let base = Some(seq.wrapping_add(1));
-        if self.next == 0 && self.sent == 0 && self.base != base {
-            (self.base, self.acked) = (base, 0);
+        if self.has_begun() || self.base == base {
+            return;
         }
+        self.rival = self.base.filter(|_| self.by_syn);
+        (self.base, self.by_syn, self.acked) = (base, true, 0);
+    }
+
+    /// Both sides go on from the start with the number that they agreed on: of two, the one
+    /// that lies nearest before this number, which one of them uses.
+    pub fn settle(&mut self, number: u32) {
+        let Some((base, rival)) = self.base.zip(self.rival) else { return };
+        if !self.has_begun() && number.wrapping_sub(rival) < number.wrapping_sub(base) {
+            (self.base, self.rival, self.acked) = (Some(rival), Some(base), 0);
+        }
+    }
+
+    /// The peer acknowledges a number from before the start, so a SYN may be damaged. Taken
+    /// for the start once somebody goes on with it.
+    pub fn doubt(&mut self, number: u32) {
+        if self.by_syn && !self.has_begun() && self.position(number) < 0 {
+            self.rival.get_or_insert(number);
+        }
+    }
+
+    fn has_begun(&self) -> bool {
+        self.next > 0 || self.sent > 0
     }
 
     /// Whether any sequence number of this direction is known.
@@ -219,6 +249,8 @@ impl Half {
         }
         let end = whole.min(self.known_end());
         if end <= self.next || start >= end {
+            // A keep-alive probe stands right before the start, and nothing further ahead.
+            self.losses.astray |= start < -1 && !self.has_begun();
             return false;
         }
         self.sent = self.sent.max(end);
@@ -251,6 +283,17 @@ impl Half {
         }
         let fin = self.limit.is_some_and(|end| end > self.next);
         fin || self.cut().is_some_and(|end| end > self.next + 1)
+    }
+
+    /// Whether any number says that more was sent than was seen, be it only a FIN.
+    pub fn tells_more(&self) -> bool {
+        let fin = i64::from(self.limit.is_some());
+        let end = self.sent.max(self.next) + fin;
+        self.losses.gap
+            || self.losses.astray
+            || self.limit.is_some_and(|limit| limit != self.next)
+            || self.acked > end
+            || self.cut().is_some_and(|cut| cut > end)
     }
 
     /// Gives a hole that the peer acknowledged a chance to fill, then passes over it.

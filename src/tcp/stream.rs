@@ -15,7 +15,7 @@ use crate::tcp::half::{self, Half, Piece};
 use crate::tcp::http::{self, Exchange, Progress};
 use crate::tcp::http2::Http2;
 use crate::tcp::phase::Phase;
-use crate::tcp::segment::{Endpoint, Segment};
+use crate::tcp::segment::{Endpoint, Header, Segment};
 use crate::tcp::talk::Talk;
 use crate::tcp::tls::{Alert, Bursts};
 use crate::tcp::trace::{ends_in_tls_alert, is_tls_alert, Place, ResetSigns, Trace};
@@ -66,6 +66,8 @@ pub enum Close {
     Reset,
     /// Neither FIN nor RST.
     Open,
+    /// The capture does not show enough to tell.
+    Unknown,
 }
 
 impl Close {
@@ -79,6 +81,7 @@ impl Close {
             Close::OneFin => "one_fin",
             Close::Reset => "reset",
             Close::Open => "open",
+            Close::Unknown => "unknown",
         }
     }
 }
@@ -92,6 +95,18 @@ const BURST_END: i64 = 2 * SECOND;
 /// A RST whose sequence number lies further than this ahead of the data is no hint at data
 /// that is still to come: no receive window in use is larger by default.
 const FURTHEST_RESET: i64 = 16 << 20;
+
+/// A GOAWAY of HTTP/2, with what TLS adds to it, is no longer than this: it may come right before
+/// the end of a connection that was idle.
+const FAREWELL: u32 = 64;
+
+/// Copies of a segment stand this near to each other: a sender that repeats one waits for longer
+/// (RFC 6298, section 2.4, and what systems make of it).
+const COPIED_WITHIN: i64 = SECOND / 5;
+
+/// A SYN-ACK that is not acknowledged is repeated within this time (RFC 6298, section 2: after one
+/// second, or three).
+const SYN_ACK_AGAIN: i64 = 4 * SECOND;
 
 /// Where a FIN or RST stands in the capture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,11 +128,9 @@ pub struct Closing {
     pub piggybacked: Option<bool>,
     /// How far the exchange had come.
     pub stage: Phase,
-    /// Nanoseconds since the last segment that brought data, if any did.
+    /// Nanoseconds since the last segment that brought data, if any did. What only says that
+    /// the end is near is none.
     pub idle: Option<i64>,
-    /// Nanoseconds of silence before the last data, if nobody but the server broke it: before
-    /// what it says in farewell.
-    pub farewell_after: Option<i64>,
     /// What of either side's data had been seen by then, by [`Side`].
     seen: [i64; 2],
     /// What of either side's data the other had acknowledged by then.
@@ -250,21 +263,29 @@ pub struct Stream {
     oriented: bool,
     syn: bool,
     syn_ack: bool,
+    /// When that came last.
+    syn_acked_at: Option<CaptureTime>,
     established: bool,
+    /// When that was is not seen.
+    opened_unseen: bool,
     /// Directions that were seen.
     seen: [bool; 2],
+    /// A segment was seen that is no SYN, FIN or RST.
+    shows_others: bool,
     /// A segment other than a RST acknowledged something, so both directions exist.
     acknowledged: bool,
     app: App,
     last_data: Option<CaptureTime>,
+    /// Nobody can tell whether that was data.
+    may_be_farewell: bool,
+    /// The latest time stamp.
+    latest: CaptureTime,
     /// The last request that began.
     asked: Option<Asked>,
     last_speaker: Option<Side>,
     /// The last data of each side ended with a TLS alert.
     alerted: [bool; 2],
-    /// The last silence of a second or more, if only the server has spoken since.
-    pause: Option<i64>,
-    /// The server has gone on after such a silence with nobody asking.
+    /// The server has gone on after a second of silence or more with nobody asking.
     has_paused: bool,
     burst: Option<Burst>,
     fins: [Option<Fin>; 2],
@@ -313,15 +334,19 @@ impl Stream {
             oriented: segment.tcp.syn,
             syn: false,
             syn_ack: false,
+            syn_acked_at: None,
             established: false,
+            opened_unseen: false,
             seen: [false; 2],
+            shows_others: false,
             acknowledged: false,
             app: App::Undecided,
             last_data: None,
+            may_be_farewell: false,
+            latest: segment.time,
             asked: None,
             last_speaker: None,
             alerted: [false; 2],
-            pause: None,
             has_paused: false,
             burst: None,
             fins: [None; 2],
@@ -368,6 +393,11 @@ impl Stream {
         self.last_speaker
     }
 
+    /// Data of this side was seen.
+    pub fn has_spoken(&self, side: Side) -> bool {
+        self.halves[side as usize].sent() > 0
+    }
+
     /// Nothing that the client sent was acknowledged.
     pub fn is_unheard(&self) -> bool {
         let half = self.client_half();
@@ -381,8 +411,7 @@ impl Stream {
 
     /// The server has certainly sent nothing but its handshake.
     pub fn is_unserved(&self) -> bool {
-        let half = self.server_half();
-        !self.mid_stream() && half.sent() == 0 && !half.lacks_acked()
+        self.has_said_nothing(Side::Server)
     }
 
     /// The sequence numbers that client and server would go on with.
@@ -446,9 +475,9 @@ impl Stream {
         !self.mid_stream()
     }
 
-    /// When a server could accept the connection; `None` if the capture starts after that.
+    /// When a server could accept the connection; `None` if the capture does not show that.
     pub fn accepted_at(&self) -> Option<CaptureTime> {
-        (!self.mid_stream()).then_some(self.opened)
+        (!self.mid_stream() && !self.opened_unseen).then_some(self.opened)
     }
 
     /// How the connection was closed.
@@ -458,6 +487,8 @@ impl Stream {
                 let answered = client.answers || server.answers;
                 if self.data_after_fin {
                     Close::HalfClose
+                } else if self.shows_only_ends() {
+                    Close::Unknown
                 } else if self.fin_acked_apart {
                     Close::FourWay
                 } else if answered {
@@ -468,8 +499,16 @@ impl Stream {
             }
             (_, Some(_)) => Close::Reset,
             ([None, None], None) => Close::Open,
+            ([None, _], _) if self.may_have_missed(Side::Client) => Close::Unknown,
+            ([_, None], _) if self.may_have_missed(Side::Server) => Close::Unknown,
             _ => Close::OneFin,
         }
+    }
+
+    /// No segment but SYN, FIN and RST is in the capture, though the connection had others: a
+    /// capture filter left them out.
+    pub fn shows_only_ends(&self) -> bool {
+        !self.shows_others && self.is_established()
     }
 
     /// The HTTP conversation, if the payload is recognized as one.
@@ -506,11 +545,7 @@ impl Stream {
 
     /// Neither side has said anything, and the capture would show it.
     fn is_silent(&self) -> bool {
-        !self.mid_stream()
-            && self
-                .halves
-                .iter()
-                .all(|half| half.sent() == 0 && !half.lacks_acked() && !half.lacks_end())
+        [Side::Client, Side::Server].into_iter().all(|side| self.has_said_nothing(side))
     }
 
     /// Bytes of this side that its peer has not acknowledged.
@@ -663,23 +698,56 @@ impl Stream {
 
     /// The client has certainly sent nothing.
     pub fn is_unasked(&self) -> bool {
-        let half = self.client_half();
-        !self.mid_stream() && half.sent() == 0 && !half.lacks_acked() && !half.lacks_end()
+        self.has_said_nothing(Side::Client)
+    }
+
+    /// Nothing of this side was seen but its handshake, and the capture could not have missed
+    /// it.
+    fn has_said_nothing(&self, side: Side) -> bool {
+        self.halves[side as usize].sent() == 0 && !self.may_have_missed(side)
+    }
+
+    /// Whether the capture may lack something that this side sent: it does not hold this
+    /// direction or its start, or a number that either side sent or acknowledged lies beyond
+    /// what was seen. Whoever claims that something was not sent asks here first.
+    pub fn may_have_missed(&self, side: Side) -> bool {
+        self.mid_stream()
+            || self.is_one_sided() && !self.shows(side)
+            || self.opened_unseen && !self.tells_end_of(side)
+            || self.hides(side)
+    }
+
+    /// A FIN or RST tells how much this side had sent, or had arrived of it, by then.
+    pub fn tells_end_of(&self, side: Side) -> bool {
+        let acks = |resets: &Resets| resets.by == side || resets.signs.ack_flag;
+        self.fin(side).is_some() || self.resets().is_some_and(acks)
+    }
+
+    /// A number tells of something that this side sent and that was not seen.
+    fn hides(&self, side: Side) -> bool {
+        let elsewhere = self.resets().is_some_and(|r| r.by == side && r.signs.is_elsewhere());
+        elsewhere || self.halves[side as usize].tells_more()
     }
 
     /// Data of this side was sent that the capture does not show.
     pub fn lacks(&self, side: Side) -> bool {
         let half = &self.halves[side as usize];
-        half.lacks_acked() || half.lacks_end()
+        half.lacks_acked() || half.lacks_end() || half.sent() == 0 && self.hides(side)
+    }
+
+    /// Only one direction is in the capture, though there was another one.
+    fn is_one_sided(&self) -> bool {
+        self.acknowledged && self.seen.contains(&false)
     }
 
     /// What the capture does not show of this stream.
     pub fn caveats(&self) -> Caveats {
-        let one_sided = self.acknowledged && self.seen.contains(&false);
+        let one_sided = self.is_one_sided();
+        let lacks = |half: &Half| half.losses.gap || half.lacks_acked() || half.lacks_end();
         Caveats {
             mid_stream: self.mid_stream(),
             one_sided,
-            gap: !one_sided && self.halves.iter().any(|half| half.losses.gap),
+            gap: !one_sided && self.halves.iter().any(lacks),
             truncated: self.halves.iter().any(|half| half.losses.truncated),
             encrypted: self.app.tls().is_some_and(|tls| tls.plain().is_none()),
             bad_order: self.bad_order,
@@ -689,11 +757,19 @@ impl Stream {
     /// How far the exchange has come, judged at this time, at which this side ends it.
     pub fn stage(&self, now: CaptureTime, ended_by: Option<Side>) -> Phase {
         if !self.is_established() {
-            return Phase::Handshake;
+            // A RST with other numbers than the handshake's may have come long after it.
+            let elsewhere = self.resets().is_some_and(|resets| resets.signs.is_elsewhere());
+            let unknown = elsewhere || self.closing.is_none() && self.is_unrepeated(now);
+            return if unknown { Phase::Unknown } else { Phase::Handshake };
         }
         let is_undecided = matches!(self.app, App::Undecided);
         let stage = match self.app.innermost() {
-            App::Undecided if is_undecided && (self.has_lost_start() || self.has_holes()) => {
+            App::Undecided
+                if is_undecided
+                    && (self.has_lost_start()
+                        || self.has_holes()
+                        || self.opened_unseen && self.may_have_missed(Side::Client)) =>
+            {
                 Phase::Unknown
             }
             App::Undecided | App::Proxied(_) => Phase::BeforeRequest,
@@ -716,6 +792,8 @@ impl Stream {
         match stage {
             // What was sent and is not in the capture may have been anything.
             _ if self.lacks(Side::Client) || self.lacks(Side::Server) => Phase::Unknown,
+            // By the time stamps the handshake was completed later.
+            Phase::BeforeRequest if now < self.opened => Phase::Unknown,
             // Data behind a hole was sent, though what it says is not known.
             Phase::BeforeRequest | Phase::AfterResponse if self.is_sending(Side::Client) => {
                 Phase::DuringRequest
@@ -815,6 +893,11 @@ impl Stream {
         let side = self.sender(segment);
         let copy = self.is_copy(side, segment);
         self.seen[side as usize] = true;
+        let Header { syn, fin, rst, .. } = segment.tcp;
+        self.shows_others |= !(syn || fin || rst);
+        // Where time stamps go back, so does the order of the segments.
+        self.bad_order |= segment.time < self.latest;
+        self.latest = self.latest.max(segment.time);
         if segment.tcp.rst {
             return self.reset(side, segment, copy);
         }
@@ -908,14 +991,16 @@ impl Stream {
 
     /// Whether this segment is the one before it once more, as captures on several interfaces
     /// hold it. A sender counts the identification on, save where it leaves it at 0; those
-    /// count as copies only where the capture is known to make some, and nothing came between.
+    /// count as copies only where the capture is known to make some, and nothing came between,
+    /// not even a while.
     fn is_copy(&mut self, side: Side, segment: &Segment<'_>) -> bool {
         let last_side = self.last_side.replace(side);
         let Some(key) = key(side, segment) else { return false };
         let same = self.last_key[side as usize].replace(key) == Some(key);
         let counted = key.1 != 0;
         self.copies |= same && counted;
-        same && (counted || self.copies && last_side == Some(side))
+        let at_once = segment.time.since(self.latest) < COPIED_WITHIN;
+        same && (counted || self.copies && last_side == Some(side) && at_once)
     }
 
     /// Whether this SYN is not the one before it once more, which a copy can be that stands
@@ -932,26 +1017,42 @@ impl Stream {
             self.halves[side as usize].syn(tcp.seq);
             match side {
                 Side::Client => self.syn = true,
-                Side::Server => self.syn_ack = true,
+                Side::Server => {
+                    self.syn_ack = true;
+                    self.syn_acked_at = Some(segment.time);
+                    // It repeats the number of the SYN.
+                    self.halves[Side::Client as usize].syn(tcp.ack.wrapping_sub(1));
+                }
             }
         } else {
             self.halves[side as usize].start_at(tcp.seq);
+            self.halves[side as usize].settle(tcp.seq);
             let completes = match side {
                 Side::Client => tcp.ack_flag,
                 // An ACK before the SYN-ACK may be one of an older connection.
                 Side::Server => self.syn_ack && self.is_past_handshake(segment),
             };
-            if completes && !self.established {
+            // Who has reset it completes nothing any more, unless the time stamps say otherwise.
+            let given_up = self.resets().is_some_and(|resets| {
+                resets.effective && resets.by == side && segment.time >= resets.at.time
+            });
+            if completes && !self.established && !given_up {
                 self.established = true;
-                self.opened = segment.time;
-                self.note_late_handshake(side);
+                // A FIN does not complete the handshake, but comes after that.
+                match tcp.fin {
+                    true => self.opened_unseen = true,
+                    false => self.opened = segment.time,
+                }
+                self.note_late_handshake(side, segment.time);
             }
         }
     }
 
-    /// Who completes the handshake behind its own RST did so before it.
-    fn note_late_handshake(&mut self, side: Side) {
-        let Some(closing) = self.closing.filter(|closing| closing.by == side) else { return };
+    /// Who completes the handshake behind its own RST did so before it, if the time stamps say
+    /// so, too.
+    fn note_late_handshake(&mut self, side: Side, at: CaptureTime) {
+        let late = |closing: &Closing| closing.by == side && at < closing.at.time;
+        let Some(closing) = self.closing.filter(late) else { return };
         let stage = self.stage(closing.at.time, Some(closing.by));
         self.bad_order = true;
         self.closing = Some(Closing { stage, ..closing });
@@ -981,6 +1082,12 @@ impl Stream {
         let peer = side.peer();
         let half = &mut self.halves[peer as usize];
         half.start_at(segment.tcp.ack);
+        if !segment.tcp.syn {
+            half.settle(segment.tcp.ack);
+            if !segment.tcp.fin {
+                half.doubt(segment.tcp.ack);
+            }
+        }
         half.acknowledge(half.position(segment.tcp.ack));
         self.revive_if_alive();
         let before = self.halves[peer as usize].next();
@@ -1008,6 +1115,7 @@ impl Stream {
         let reopened = self.reopen_holes(side, start + i64::from(segment.payload_len));
         let before = self.halves[side as usize].next();
         let said = self.app.said();
+        let farewell = self.announced();
         let begun = self.begun();
         let last = self.last_asked(side);
         let (len, bytes) = (segment.payload_len, segment.payload);
@@ -1028,8 +1136,18 @@ impl Stream {
             return false;
         }
         self.alerted[side as usize] = ends_in_tls_alert(segment.payload, segment.payload_len);
+        let is_alert = is_tls_alert(segment.payload, len);
+        // What is so short, and cut or alone, may be a farewell, too.
+        let is_hidden =
+            segment.payload.len() < len as usize || self.app.tls().is_none() && is_alert;
+        self.may_be_farewell = len <= FAREWELL && is_hidden;
+        let last_data = self.last_data;
         if !self.is_farewell(segment) {
             self.note_speech(side, segment.time, said);
+        }
+        let [announced, done] = self.announced();
+        if len <= FAREWELL && announced > farewell[0] && done == farewell[1] {
+            self.last_data = last_data;
         }
         self.data_after_fin |= self.acks_fin(side.peer()) && self.fins[side as usize].is_none();
         self.end_if_all_is_there();
@@ -1049,11 +1167,6 @@ impl Stream {
     fn note_speech(&mut self, side: Side, now: CaptureTime, said: u64) {
         let last = self.last_data.replace(now);
         let silence = last.map_or(0, |last| now.since(last));
-        self.pause = match side {
-            Side::Server if silence >= SECOND => Some(silence),
-            Side::Server => self.pause,
-            Side::Client => None,
-        };
         self.has_paused = side == Side::Server
             && (self.has_paused
                 || silence >= SECOND && self.last_speaker == Some(Side::Server));
@@ -1064,6 +1177,13 @@ impl Stream {
                 self.burst = Some(Burst { time: now, end });
             }
         }
+    }
+
+    /// The frame in which HTTP/2 last announced its end, and how many responses are complete.
+    fn announced(&self) -> [u64; 2] {
+        self.http2().map_or([0; 2], |http| {
+            [http.goaway.map_or(0, |goaway| goaway.frame.into()), http.completed]
+        })
     }
 
     /// Passes over what was acknowledged and is not in the capture, as the end of the connection
@@ -1243,14 +1363,24 @@ impl Stream {
             }
             (count, keys) = (resets.count, resets.keys);
         }
+        self.halves[side as usize].settle(segment.tcp.seq);
+        if segment.tcp.ack_flag {
+            self.halves[side.peer() as usize].settle(segment.tcp.ack);
+        }
         let half = &self.halves[side as usize];
         let off = half.started().then(|| half.position(segment.tcp.seq) - half.next());
         let signs = self.trace.signs(side, segment, off);
         let untaken = self.is_out_of_window(side, segment);
-        // A server that acknowledges data has completed the handshake.
         let stage = self.stage(segment.time, Some(side));
+        // Who sent or acknowledged data has completed the handshake, though nobody saw it.
         let is_past = side == Side::Server && self.syn_ack && self.acks_data(segment);
-        self.established |= is_past;
+        if !self.is_established()
+            && (is_past
+                || self.is_beyond(side, segment, &signs)
+                || self.has_missed_answer(side, segment, &signs))
+        {
+            (self.established, self.opened_unseen) = (true, true);
+        }
         self.cut_at_reset(side, segment);
         self.give_up_holes();
         let torn_down = self.fins.iter().any(Option::is_some);
@@ -1258,10 +1388,7 @@ impl Stream {
         self.resets = Some(Box::new(Resets {
             at: Mark { frame: segment.frame, time: segment.time },
             by: side,
-            phase: match torn_down {
-                true => Phase::Teardown,
-                false => self.stage(segment.time, Some(side)),
-            },
+            phase: Phase::Teardown,
             count,
             text: text[..text.len().min(limits::RESET_TEXT)].into(),
             effective: true,
@@ -1271,6 +1398,10 @@ impl Stream {
             bad_order: self.bad_order,
             keys,
         }));
+        let phase = self.stage(segment.time, Some(side));
+        if let Some(resets) = self.resets.as_mut().filter(|_| !torn_down) {
+            resets.phase = phase;
+        }
         self.note_closing(side, segment);
         if untaken {
             self.revive();
@@ -1284,6 +1415,30 @@ impl Stream {
         let at = half.position(segment.tcp.seq);
         let outside = at + 1 < half.acked() || at - half.next() > half::FURTHEST;
         self.established && half.started() && outside
+    }
+
+    /// Whether the numbers of a RST lie beyond what was seen of either side, and it does not
+    /// bear them in answer to a segment, which may be one of an older connection.
+    fn is_beyond(&self, side: Side, segment: &Segment<'_>, signs: &ResetSigns) -> bool {
+        let ahead = |ahead: i64| (1..=FURTHEST_RESET).contains(&ahead);
+        let peer = &self.halves[side.peer() as usize];
+        let acks = segment.tcp.ack_flag && peer.started();
+        signs.answers.is_none()
+            && (signs.off.is_some_and(ahead)
+                || acks && ahead(peer.position(segment.tcp.ack) - peer.sent()))
+    }
+
+    /// Whether a SYN-ACK would have been repeated by now, had nobody acknowledged it.
+    fn is_unrepeated(&self, now: CaptureTime) -> bool {
+        self.syn_acked_at.is_some_and(|at| now.since(at) > SYN_ACK_AGAIN)
+    }
+
+    /// Whether a RST in the handshake shows that the third packet was sent, which nobody saw: the
+    /// server's answers something that acknowledged its SYN, or the server would have
+    /// repeated that.
+    fn has_missed_answer(&self, side: Side, segment: &Segment<'_>, signs: &ResetSigns) -> bool {
+        let answers = side == Side::Server && !segment.tcp.ack_flag && signs.answers.is_none();
+        self.syn_ack && (answers || self.is_unrepeated(segment.time))
     }
 
     /// What counts is what was sent before the RST: its own side's data up to its sequence
@@ -1357,8 +1512,8 @@ impl Stream {
             by: side,
             piggybacked: (!segment.tcp.rst).then_some(segment.payload_len > 0),
             stage: self.stage(segment.time, Some(side)),
-            idle: self.last_data.map(|last| segment.time.since(last)),
-            farewell_after: self.pause.filter(|_| side == Side::Server),
+            idle: (self.last_data.filter(|_| !self.may_be_farewell))
+                .map(|last| segment.time.since(last).max(0)),
             seen: self.progress(),
             acked: self.both(Half::acked_data),
         }

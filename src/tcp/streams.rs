@@ -12,7 +12,7 @@ use std::ops::Deref;
 use std::rc::Rc;
 
 use crate::archive::{Archive, Record};
-use crate::tcp::segment::Segment;
+use crate::tcp::segment::{Header, Segment};
 use crate::tcp::stream::Stream;
 
 /// Segments of other streams after which a stream that is over is put to rest. What belongs to
@@ -35,6 +35,10 @@ pub struct Streams {
     rounds: VecDeque<(u64, u32)>,
     /// Segments that were taken.
     taken: u64,
+    /// One of them was no SYN, FIN or RST.
+    shows_others: bool,
+    /// A connection had others.
+    had_others: bool,
     patience: u64,
     at_hand: RefCell<AtHand>,
 }
@@ -109,6 +113,8 @@ impl Streams {
             packed: Archive::default(),
             rounds: VecDeque::new(),
             taken: 0,
+            shows_others: false,
+            had_others: false,
             patience,
             at_hand: RefCell::default(),
         }
@@ -121,8 +127,10 @@ impl Streams {
         change: impl FnOnce(&mut Stream) -> T,
     ) -> T {
         self.put_to_rest();
-        let Streams { slots, packed, rounds, taken, patience, at_hand } = self;
+        let Streams { slots, packed, rounds, taken, patience, at_hand, .. } = self;
         *taken += 1;
+        let Header { syn, fin, rst, .. } = segment.tcp;
+        self.shows_others |= !(syn || fin || rst);
         let index = segment.stream as usize;
         if index >= slots.len() {
             // An eighth more each time: twice as much would be empty for half of the captures.
@@ -151,8 +159,15 @@ impl Streams {
         };
         working.touched = *taken;
         let out = change(&mut working.stream);
+        self.had_others |= (fin || rst) && working.stream.shows_only_ends();
         *slot = Slot::Working(working);
         out
+    }
+
+    /// A capture filter left out all but SYN, FIN and RST, as connections show that had other
+    /// segments.
+    pub fn show_only_ends(&self) -> bool {
+        self.had_others && !self.shows_others
     }
 
     /// A stream.

@@ -133,6 +133,8 @@ struct Records {
     changed_cipher: bool,
     /// An encrypted handshake message of TLS 1.2 and before, which is the Finished.
     finished: bool,
+    /// The last record is as long as an encrypted alert, behind which nothing follows.
+    may_be_closed: bool,
     /// Records of type application data that may be handshake messages or data.
     data_records: u32,
     /// Payload of an alert that is not encrypted.
@@ -420,7 +422,15 @@ impl Tls {
                 let behind_handshake =
                     if self.v13 { self.established() } else { self.half(side).finished };
                 self.half(side).data_records += 1;
-                if behind_handshake {
+                if !behind_handshake {
+                    return;
+                }
+                let is_alert = self.v13 && length == ENCRYPTED_ALERT_LEN;
+                // What is followed by more was none.
+                if std::mem::replace(&mut self.half(side).may_be_closed, is_alert) {
+                    self.data(side, ENCRYPTED_ALERT_LEN, late);
+                }
+                if !is_alert {
                     self.data(side, length, late);
                 }
             }
@@ -458,7 +468,7 @@ impl Tls {
             } else {
                 self.ticket_like = TICKETS + 1;
             }
-            if nobody_asked {
+            if nobody_asked && self.ticket_like <= TICKETS {
                 return;
             }
         }

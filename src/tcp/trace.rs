@@ -330,6 +330,12 @@ impl ResetSigns {
         self.off.is_some() && !self.is_next()
     }
 
+    /// Its number is so far from what was seen of its side that it may belong to what was not
+    /// seen, or to another connection; an answer repeats what it was sent.
+    pub fn is_elsewhere(&self) -> bool {
+        self.answers.is_none() && self.is_out_of_order()
+    }
+
     /// How the RST came about. `ignored` if the connection went on after it.
     pub fn form(&self, host: Option<u8>, ignored: bool) -> Form {
         // What answers a segment is an answer, whoever gives it in the peer's name.

@@ -40,7 +40,7 @@
 //!
 //! Sequence and acknowledgment numbers follow from what was sent and what arrived. `open` takes
 //! `drop` for a capture that starts later. Lines of their own, before all others: `v6`,
-//! `snaplen 96`, `timestamps` (TCP's option of that name in every header), `doubled` (every frame
+//! `filtered` (to SYN, FIN and RST), `snaplen 96`, `timestamps` (TCP's option of that name in every header), `doubled` (every frame
 //! twice) and `isn 100 200` (of client and server).
 
 use std::collections::BTreeMap;
@@ -288,6 +288,7 @@ struct Player {
     snaplen: usize,
     timestamps: bool,
     doubled: bool,
+    filtered: bool,
     /// Frames, and how many further ones each stands behind.
     frames: Vec<(usize, Frame)>,
 }
@@ -302,6 +303,7 @@ impl Player {
             snaplen: usize::MAX,
             timestamps: false,
             doubled: false,
+            filtered: false,
             frames: Vec::new(),
         }
     }
@@ -321,6 +323,7 @@ impl Player {
                 }
                 "snaplen" => self.snaplen = argument(0) as usize,
                 "timestamps" => self.timestamps = true,
+                "filtered" => self.filtered = true,
                 "doubled" => self.doubled = true,
                 "isn" => {
                     self.ends[0].isn = argument(0);
@@ -379,7 +382,8 @@ impl Player {
                 peer.receive(seq, end);
             }
         }
-        if !line.drop {
+        let is_end = ['S', 'F', 'R'].into_iter().any(|flag| line.has(flag));
+        if !line.drop && (is_end || !self.filtered) {
             let hops = (id, line.ttl.unwrap_or(64));
             let bytes = frame(&self.addresses, side, header, hops, &line.payload);
             let wire_len = bytes.len();

@@ -31,6 +31,7 @@ pub mod growth;
 #[cfg(feature = "wireshark")]
 pub mod host;
 pub mod lab;
+pub mod random;
 #[cfg(feature = "wireshark")]
 pub mod truth;
 pub mod wrap;
@@ -67,6 +68,23 @@ fn each_cut_segment(path: &Path, snaplen: usize, mut take: impl FnMut(&Segment<'
             take(&segment);
         }
     }
+}
+
+/// The frames of a pcap file of Ethernet.
+pub fn frames_of(path: &Path) -> Vec<Frame> {
+    let file = File::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let mut reader = PcapReader::new(file).expect("a pcap file");
+    assert_eq!(reader.header().datalink, DataLink::ETHERNET, "{}", path.display());
+    let mut frames = Vec::new();
+    while let Some(packet) = reader.next_packet() {
+        let packet = packet.expect("a whole file");
+        frames.push(Frame {
+            time: packet.timestamp.as_nanos() as i64,
+            bytes: packet.data.to_vec(),
+            wire_len: packet.orig_len as usize,
+        });
+    }
+    frames
 }
 
 /// By the first frame of each stream of a pcap file: its number.
