@@ -517,7 +517,11 @@ impl Http {
         match self.requested() {
             Some(exchange) if was_all && exchange.answered != Progress::None => self.forget(),
             Some(exchange) if is_all && exchange.sent == Progress::Begun => {
-                exchange.sent = Progress::Cut;
+                // Without its version, a line that looks like a request may be one of a log.
+                exchange.sent = match exchange.request {
+                    Some(_) => Progress::Cut,
+                    None => Progress::Lost,
+                };
             }
             _ => {}
         }
