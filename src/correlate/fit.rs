@@ -80,6 +80,8 @@ pub struct End {
     hosts: Rc<[Option<u64>]>,
     /// A [`request_bit`] for each request of the stream, if none can be missing.
     asked: Option<u64>,
+    /// Bytes of client and server, if all are known.
+    bytes: [Option<i64>; 2],
     encrypted: bool,
     unasked: bool,
     accepted_at: Option<CaptureTime>,
@@ -168,6 +170,7 @@ impl End {
             requests: end_requests(stream, kind).into(),
             hosts: hosts.clone(),
             asked: asked_of(stream),
+            bytes: [Side::Client, Side::Server].map(|side| stream.plain_bytes(side)),
             encrypted: stream.caveats().encrypted,
             unasked: stream.is_unasked(),
             accepted_at: stream.accepted_at(),
@@ -436,6 +439,13 @@ fn weigh(traits: &Traits, leg: Leg, end: &End, addresses: Known<'_>) -> Option<W
     if end.is_unheard && traits.is_held {
         return None;
     }
+    let same_bytes = traits.carried.is_none_or(|counted| agree_on_bytes(counted, leg, end));
+    if !same_bytes {
+        return None;
+    }
+    let is_counted = end.bytes.iter().all(Option::is_some);
+    let carried = traits.carried.filter(|carried| is_counted && *carried != [0, 0]);
+    evidence.add(Criterion::Bytes, carried.is_some());
     let given = addresses.nginx.leg([end.client, end.server]);
     if given.is_some_and(|given| given != leg) {
         return None;
@@ -597,6 +607,22 @@ fn agree_with_any<T: PartialEq + Copy>(
         return Some(true);
     }
     (found.is_empty() || found.contains(&Some(false))).then_some(false)
+}
+
+/// Whether a stream carried what nginx counted of a session: it read what came before a FIN, though
+/// perhaps not before a RST, and what it wrote need not have been sent.
+fn agree_on_bytes(counted: [u64; 2], leg: Leg, end: &End) -> bool {
+    let [client, server] = counted.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
+    let [from_client, from_server] = end.bytes;
+    let (read, came, written, went) = match leg {
+        Leg::Upstream => (server, from_server, client, from_client),
+        Leg::Client | Leg::Unknown => (client, from_client, server, from_server),
+    };
+    let is_read = match end.kind {
+        Kind::Fin(_) => came.is_none_or(|came| came == read),
+        _ => came.is_none_or(|came| came >= read),
+    };
+    is_read && went.is_none_or(|went| went <= written)
 }
 
 /// A [`request_bit`] for each request that a stream carried, if each of them can be read.

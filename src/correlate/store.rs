@@ -106,6 +106,7 @@ struct Setting {
     /// nginx had nothing to do with the connection any more, and has forgotten its request.
     is_idle: bool,
     is_held: bool,
+    carried: Option<[u64; 2]>,
     /// The client's connection is none of TCP.
     is_http3: bool,
     listen_port: Option<u16>,
@@ -148,6 +149,8 @@ pub struct Traits {
     pub phases: Phases,
     /// nginx had not closed it before.
     pub is_held: bool,
+    /// Bytes that its client and its server sent, as nginx counts what it read and wrote.
+    pub carried: Option<[u64; 2]>,
     /// Address of the client.
     pub client: Option<IpAddr>,
     /// The client's connection is none of TCP.
@@ -305,6 +308,12 @@ impl Store {
             phases: agreement::phases(&end, &entry),
             is_idle: entry.action.is_none() && agreement::is_idle(&end),
             is_held: agreement::is_held(&end, &entry),
+            carried: error_log::session_bytes(entry.message).map(
+                |[received, sent, answered, passed]| match end.leg {
+                    Leg::Upstream => [passed, answered],
+                    Leg::Client | Leg::Unknown => [received, sent],
+                },
+            ),
             is_http3: entry.is_http3(),
             listen_port: entry.server.and_then(listen_port),
             upstream: upstream
@@ -500,6 +509,7 @@ impl Store {
                 shows: setting.shows,
                 phases: setting.phases,
                 is_held: setting.is_held,
+                carried: setting.carried,
                 client: client.map(|client| IpAddr::V6(client).to_canonical()),
                 is_http3: setting.is_http3,
                 port: last.and_then(|access| access.port),
@@ -551,6 +561,7 @@ impl Store {
                 // nginx reads no more of a connection that it has closed.
                 is_held: shows == Shows::ResetOrFin
                     && access.end.is_some_and(|end| end.by == By::Peer),
+                carried: None,
                 client: access.client,
                 is_http3: false,
                 port: access.port,

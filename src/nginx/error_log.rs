@@ -726,6 +726,12 @@ fn begins_part(rest: &[u8], later: &[Key]) -> bool {
 /// With these, entries of the stream module end.
 const BYTE_COUNTS: &[u8] = b", bytes from/to client:";
 
+/// What a session of the stream module carried, where its end is all that a message tells: from the
+/// client, to it, from the upstream and to it.
+pub fn session_bytes(message: &[u8]) -> Option<[u64; 4]> {
+    parse_byte_counts(message.get(memmem::find(message, BYTE_COUNTS)?..)?)
+}
+
 /// `, bytes from/to client:1/2, bytes from/to upstream:3/4` and nothing more.
 fn parse_byte_counts(rest: &[u8]) -> Option<[u64; 4]> {
     let (received, rest) = parse_number(rest.strip_prefix(BYTE_COUNTS)?)?;

@@ -388,6 +388,24 @@ pub static ROWS: &[Row] = &[
         ..ANY
     },
     Row {
+        name: "client_stalled",
+        texts: &[Text::Starts("client timed out")],
+        actions: &[
+            Action::SendingToClient,
+            Action::SendingResponse,
+            Action::SendingFlv,
+            Action::SendingMp4,
+        ],
+        leg: LegRule::Client,
+        by: By::Nginx,
+        shows: Shows::Reset,
+        means:
+            "The client took nothing of the response for as long as nginx waits; nginx closes. \
+                Its FIN stays behind what the client does not take; its RST, under \
+                reset_timedout_connection, does not.",
+        ..ANY
+    },
+    Row {
         name: "client_timed_out",
         texts: &[Text::Starts("client timed out")],
         leg: LegRule::Client,

@@ -434,6 +434,13 @@ impl Stream {
         self.fins[side as usize].map(|fin| fin.at)
     }
 
+    /// Bytes that a side sent, where all of them are in the capture and none are TLS's.
+    pub fn plain_bytes(&self, side: Side) -> Option<i64> {
+        let is_plain = self.app.tls().is_none() && self.proxied_client().is_none();
+        let is_whole = !self.mid_stream() && !self.lacks(side);
+        (is_plain && is_whole).then(|| self.halves[side as usize].sent())
+    }
+
     /// Whether the other side had sent a FIN of its own accord before this end of a side reached it,
     /// wherever the capture was taken: that FIN acknowledges no FIN, and who has received a RST
     /// sends none.
