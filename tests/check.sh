@@ -41,14 +41,14 @@ step "the C code with AddressSanitizer and UndefinedBehaviorSanitizer"
 tests/sanitize.sh
 
 step "the tests, built"
-cargo test --locked --lib --tests --no-run
+cargo test --profile checked --locked --lib --tests --no-run
 
 step "all tests, with the installed Wireshark: $(tshark --version 2>/dev/null | head -n 1)"
 results=$(mktemp)
 trap 'rm -f "$results"' EXIT
 status=0
 TIMEFORMAT=$'\nprocessor time of all tests: %U s user, %S s system; %R s went by'
-time cargo test --locked --lib --tests --no-fail-fast 2>&1 | tee "$results" || status=$?
+time cargo test --profile checked --locked --lib --tests --no-fail-fast 2>&1 | tee "$results" || status=$?
 
 step "totals"
 awk '
