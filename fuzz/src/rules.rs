@@ -104,6 +104,16 @@ fn of_stream(stream: u32, of: &Group<'_>, captured: &Captured) {
     assert!(!text(abi::RSTDIAG_FIELD_SUMMARY).expect("a summary").is_empty());
     assert!(number(abi::RSTDIAG_FIELD_IDLE).is_none_or(|idle| idle >= 0), "idle");
 
+    for value in &of.0 {
+        let may_be_a_peers =
+            [abi::RSTDIAG_FIELD_REQUEST, abi::RSTDIAG_FIELD_RESET_TEXT].contains(&value.field);
+        let of_peers = of.text(abi::RSTDIAG_FIELD_REQUEST).unwrap_or_default().contains(" -")
+            || of.text(abi::RSTDIAG_FIELD_RESET_TEXT).unwrap_or_default().contains(" -");
+        if !may_be_a_peers && !of_peers {
+            assert!(!has_negative(&value.text), "negative: {value:?}");
+        }
+    }
+
     // The end, and the frames that it names.
     let is_open = is(abi::RSTDIAG_FIELD_CLOSE, "open");
     assert_eq!(is_open, text(abi::RSTDIAG_FIELD_CLOSE_BY).is_none(), "close.by");
@@ -147,9 +157,16 @@ fn of_stream(stream: u32, of: &Group<'_>, captured: &Captured) {
     if transaction == "completed" {
         assert_eq!(number(abi::RSTDIAG_FIELD_RESPONSE_ACKED), Some(1), "completed");
         assert_eq!(number(abi::RSTDIAG_FIELD_RESPONSE_MISSING), Some(0), "completed");
+        let requests = number(abi::RSTDIAG_FIELD_REQUESTS);
+        assert_ne!(requests, Some(0), "completed without a request");
     }
     let is_error = status.is_some_and(|status| status >= 500);
     assert!(!is_failure || transaction == "failed" || is_error, "failure of {transaction}");
+}
+
+/// Whether a sentence says a number below zero.
+fn has_negative(text: &str) -> bool {
+    text.as_bytes().windows(3).any(|it| it[..2] == *b" -" && it[2].is_ascii_digit())
 }
 
 fn of_entry(stream: u32, of: &Group<'_>, claims: &mut Claims) {
