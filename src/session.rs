@@ -175,6 +175,7 @@ impl Session {
         if segment.stream >= limits::STREAMS {
             return Err(Error::Limit { what: "TCP streams", limit: limits::STREAMS.into() });
         }
+        let segment = &Segment { time: segment.time.bounded(), ..*segment };
         self.frames.add(segment)?;
         // What was decrypted is not kept: it can be long, and few segments have any.
         let can_wait = segment.decrypted.is_empty();

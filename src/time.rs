@@ -13,6 +13,11 @@ use serde::{Deserialize, Serialize};
 /// Nanoseconds in a second.
 pub const SECOND: i64 = 1_000_000_000;
 
+/// Instants of a damaged capture are taken to lie no further away than this, and lengths of time to
+/// be no longer, so that a few of them can be added up: the clock's limits but for a year, and 73 years.
+const FOREVER: i64 = i64::MAX / 4;
+const LAST: i64 = i64::MAX - FOREVER / 64;
+
 /// An instant on the capture's clock: nanoseconds since the Unix epoch.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
@@ -22,7 +27,12 @@ pub struct CaptureTime(pub i64);
 impl CaptureTime {
     /// Nanoseconds from `earlier` to this instant, negative when this one is the earlier.
     pub fn since(self, earlier: CaptureTime) -> i64 {
-        self.0.saturating_sub(earlier.0)
+        self.0.saturating_sub(earlier.0).clamp(-FOREVER, FOREVER)
+    }
+
+    /// This instant, or the nearest one that leaves room for arithmetic.
+    pub fn bounded(self) -> CaptureTime {
+        CaptureTime(self.0.clamp(-LAST, LAST))
     }
 
     /// This instant moved by `ns` nanoseconds.
@@ -181,6 +191,16 @@ mod tests {
         }
         let utc = Zone::parse("UTC").unwrap_or_default();
         assert_eq!(utc.shown(CaptureTime(-1)).to_string(), "1969/12/31 23:59:59");
+    }
+
+    #[test]
+    fn times_at_their_limits_leave_room() {
+        let [first, last] = [i64::MIN, i64::MAX].map(|ns| CaptureTime(ns).bounded());
+        assert!(first < CaptureTime(0) && CaptureTime(0) < last);
+        assert_eq!(last.since(first), -first.since(last));
+        assert!(last.since(first).checked_mul(3).is_some());
+        assert!(last.0.checked_add(86_400 * SECOND).is_some());
+        assert!(first.0.checked_sub(86_400 * SECOND).is_some());
     }
 
     #[test]

@@ -206,7 +206,8 @@ nanoseconds(const nstime_t *time)
 {
     /* A damaged capture can hold any number; the year 2262 is as far as nanoseconds reach. */
     const int64_t limit = INT64_MAX / 1000000000 - 1;
-    return CLAMP((int64_t)time->secs, -limit, limit) * 1000000000 + time->nsecs;
+    return CLAMP((int64_t)time->secs, -limit, limit) * 1000000000 +
+           CLAMP(time->nsecs, -999999999, 999999999);
 }
 
 bool
