@@ -53,9 +53,9 @@ pub struct Assigned {
 /// Why a unit goes to a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// No other stream fits, or every other one is taken.
+    /// No other stream fits.
     Only,
-    /// It fits this stream best, and no other unit fits it as well.
+    /// Every other one is taken, or it fits this stream best, and no other unit fits it as well.
     Best,
     /// Connection numbers are in the order in which connections were accepted.
     Order,
@@ -68,7 +68,7 @@ pub enum Decision {
 const ONE_PROCESS: i64 = 10_000;
 
 /// How far apart two packets have to lie for these places to tell which came first.
-pub(super) fn resolution(mut places: impl Iterator<Item = Place>) -> i64 {
+fn resolution(mut places: impl Iterator<Item = Place>) -> i64 {
     let Some(first) = places.next() else { return ONE_PROCESS };
     let others = places.filter(|place| place.process != first.process);
     others.map(|place| place.race.max(first.race)).max().unwrap_or(ONE_PROCESS)
@@ -144,7 +144,12 @@ impl<'a> Graph<'a> {
                 continue;
             }
             taken.take(&self.edges[edge]);
-            out.push(Assigned { edge, rivals: 0, by: Decision::Only });
+            // That others are taken is as good as what took them.
+            let by = match self.of_unit(unit).len() {
+                1 => Decision::Only,
+                _ => Decision::Best,
+            };
+            out.push(Assigned { edge, rivals: 0, by });
             queue.extend(self.of_stream(stream).iter().map(|&e| self.edges[e].unit));
         }
     }
@@ -378,7 +383,7 @@ mod tests {
     #[test]
     fn what_fits_one_stream_only_takes_it_from_the_others() {
         let edges = [(1, 1, 50), (1, 2, 50), (2, 1, 50)];
-        assert_eq!(run(&unordered(&edges)), "1>2!0 2>1!0");
+        assert_eq!(run(&unordered(&edges)), "1>2B0 2>1!0");
     }
 
     #[test]

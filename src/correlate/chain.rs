@@ -28,6 +28,8 @@ pub struct Chains {
     pub best: i64,
     /// By link: value of the best pairing that contains it.
     pub through: Vec<i64>,
+    /// By link: value of what the best pairing that contains it has up to it.
+    until: Vec<i64>,
     /// By link: how many pairings of that value contain it.
     ways: Vec<u64>,
     /// How many are the best.
@@ -62,6 +64,7 @@ impl Chains {
                 .zip(links)
                 .map(|((before, after), link)| before.value + link.value + after.value)
                 .collect(),
+            until: before.iter().zip(links).map(|(b, link)| b.value + link.value).collect(),
             ways: both().map(|(before, after)| multiply(before.ways, after.ways)).collect(),
             total: whole.ways,
         }
@@ -70,6 +73,22 @@ impl Chains {
     /// Whether one of the best pairings contains this link.
     pub fn is_best(&self, link: usize) -> bool {
         self.through[link] == self.best
+    }
+
+    /// One of the best pairings: its links from the last to the first.
+    pub fn one<'a>(&'a self, links: &'a [Link]) -> impl Iterator<Item = usize> + 'a {
+        let (mut left, mut bound, mut unit) = (self.best, u32::MAX, u32::MAX);
+        (0..links.len()).rev().filter(move |&at| {
+            let link = &links[at];
+            let is_next = self.is_best(at)
+                && self.until[at] == left
+                && link.stream < bound
+                && link.unit < unit;
+            if is_next {
+                (left, bound, unit) = (left - link.value, link.stream, link.unit);
+            }
+            is_next
+        })
     }
 
     /// Whether each of the best pairings contains one of these links, which exclude each other.
@@ -170,6 +189,15 @@ mod tests {
         assert_eq!(chains.best, 2);
         assert_eq!(chains.through, [2, 1, 1, 2]);
         assert!(chains.need([0, 1].into_iter()) && chains.need([2, 3].into_iter()));
+    }
+
+    #[test]
+    fn one_of_the_best_pairings_does_not_cross() {
+        let link = |&(unit, stream): &(u32, u32)| Link { unit, stream, value: 1 };
+        let links = [(0, 1), (1, 0), (1, 2), (2, 0), (2, 3)];
+        let links: Vec<Link> = links.iter().map(link).collect();
+        let chains = Chains::new(&links);
+        assert_eq!(chains.one(&links).collect::<Vec<_>>(), [4, 2, 0]);
     }
 
     #[test]

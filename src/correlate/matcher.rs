@@ -35,6 +35,9 @@ use crate::time::{CaptureTime, SECOND};
 /// Pairs of entries and streams that are decided without asking the order first.
 const FEW: usize = 64;
 
+/// Score from which on no other stream fits.
+const CERTAIN: u8 = 90;
+
 /// Seconds that entry and packet may lie apart, unless the user says otherwise.
 const WINDOW: i64 = 2 * SECOND;
 
@@ -280,7 +283,12 @@ impl Matcher {
         let mut all = decided(clients, Context { waits: &none, known: with_strangers });
         // Whose request an upstream was asked for tells when it was asked.
         let waits = Waits::new(&upstreams, &all, streams, store);
-        let told = decided(upstreams.clone(), Context { waits: &waits, known });
+        let mut told = decided(upstreams.clone(), Context { waits: &waits, known });
+        for (_, found) in &mut told {
+            if waits.are_guessed(found.entry, store) {
+                found.score = found.score.min(CERTAIN - 1);
+            }
+        }
         let found: HashSet<u32> = told.iter().map(|(_, found)| found.entry).collect();
         let lone = upstreams.into_iter().filter(|entry| !found.contains(entry)).collect();
         let groups = |entries| {
@@ -331,7 +339,7 @@ impl Matcher {
             let events = &self.events;
             let groups =
                 self.groups(entries, events, streams, store, context, limits::NEIGHBOURS)?;
-            let decided = decide(&pairs(&groups), store).into_iter();
+            let decided = decide(&pairs(&groups), store, Asked::Here).into_iter();
             let own = decided.filter(|(to, found)| *to == number && found.is_shown());
             out.extend(own.map(|(_, found)| found));
         }
@@ -475,6 +483,8 @@ struct Wait {
     last: Option<u64>,
     /// It is certain that every other one was answered before that.
     in_turn: bool,
+    /// Other streams could have been the client's.
+    guessed: bool,
 }
 
 impl Waits {
@@ -489,15 +499,17 @@ impl Waits {
         let wanted: HashSet<u64> =
             upstreams.iter().filter_map(|&entry| number(entry)).collect();
         let certain = decided.iter().filter(|(_, m)| m.certain && m.leg == Leg::Client);
-        let mut told: Vec<(u32, u64)> = certain
-            .filter_map(|(stream, found)| Some((*stream, number(found.entry)?)))
-            .filter(|(_, number)| wanted.contains(number))
+        let mut told: Vec<(u32, u64, bool)> = certain
+            .filter_map(|(stream, found)| {
+                Some((*stream, number(found.entry)?, found.score < CERTAIN))
+            })
+            .filter(|(_, number, _)| wanted.contains(number))
             .collect();
         told.sort_unstable();
-        told.dedup();
+        told.dedup_by_key(|(stream, number, _)| (*stream, *number));
         let mut waits: HashMap<u64, Option<Wait>> = HashMap::new();
-        for (stream, number) in told {
-            let wait = streams.get(stream).map(|stream| Wait::new(&stream));
+        for (stream, number, guessed) in told {
+            let wait = streams.get(stream).map(|stream| Wait::new(&stream, guessed));
             // Numbers begin anew with nginx: one that names two streams tells nothing.
             waits.entry(number).and_modify(|wait| *wait = None).or_insert(wait);
         }
@@ -520,6 +532,13 @@ impl Waits {
         }
     }
 
+    /// Whether it is no more than likely when the upstream was asked that an entry is about.
+    fn are_guessed(&self, entry: u32, store: &Store) -> bool {
+        let number = store.kept(entry).and_then(|kept| kept.connection);
+        let wait = number.and_then(|number| self.0.get(&number)?.as_ref());
+        wait.is_some_and(|wait| wait.guessed)
+    }
+
     /// The same, by the packets of the client's stream.
     fn shown(&self, kept: &Kept) -> Option<(CaptureTime, CaptureTime)> {
         let wait = self.0.get(&kept.connection?)?.as_ref()?;
@@ -536,7 +555,7 @@ impl Waits {
 }
 
 impl Wait {
-    fn new(stream: &Stream) -> Wait {
+    fn new(stream: &Stream, guessed: bool) -> Wait {
         let last = stream_request(stream).filter(|&request| {
             stream.http2().is_none() && stream.asked_earlier() & 1 << request_bit(request) == 0
         });
@@ -554,6 +573,7 @@ impl Wait {
             until: answered.or_else(gone).unwrap_or(CaptureTime(i64::MAX)),
             last,
             in_turn: stream.talk().is_some_and(|talk| talk.begun() <= talk.completed() + 1),
+            guessed,
         }
     }
 }
@@ -608,22 +628,40 @@ fn pairs(groups: &[Group]) -> Vec<Pair> {
     all.collect()
 }
 
-/// Decides for all groups: for a few that hang together at once, for the crowds after the order
-/// has narrowed them down.
+/// Decides for all groups: for a few that hang together at once; in a storm, for what the order of
+/// all entries leaves of them.
 fn decide_all(groups: Vec<Group>, store: &Store) -> Vec<(u32, Match)> {
-    let mut out = Vec::new();
-    let mut crowds = Vec::new();
+    let (mut few, mut crowds) = (Vec::new(), Vec::new());
     for mut part in parts(groups) {
         drop_scarce(&mut part, store);
         match pair_count(&part) {
-            few if few <= FEW => out.extend(decide(&pairs(&part), store)),
+            count if count <= FEW => few.push(part),
             _ => crowds.extend(part),
         }
     }
-    let (narrowed, rest) = order::narrow(crowds, store);
-    out.extend(crowd::decide(&rest, store));
-    out.extend(parts(narrowed).iter().flat_map(|part| decide(&pairs(part), store)));
+    let decide_few = |part: &Vec<Group>| decide(&pairs(part), store, Asked::Here).into_iter();
+    if crowds.is_empty() {
+        return few.iter().flat_map(decide_few).collect();
+    }
+    // What is told without the order confirms it.
+    let (told, few): (Vec<_>, Vec<_>) = few.into_iter().partition(|part| pair_count(part) <= 1);
+    let mut out: Vec<(u32, Match)> = told.iter().flat_map(decide_few).collect();
+    crowds.extend(few.into_iter().flatten());
+    let told: Vec<Group> = told.into_iter().flatten().collect();
+    let (narrowed, rest) = order::narrow(&crowds, &told, store);
+    rest.iter().for_each(|group| crowd::leave_open(group, &group.fits, &mut out));
+    let parts = parts(narrowed);
+    out.extend(parts.iter().flat_map(|part| decide(&pairs(part), store, Asked::Before)));
     out
+}
+
+/// Where the order is asked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    /// Among the few that are decided for.
+    Here,
+    /// Among all entries, and what it tells has been dropped.
+    Before,
 }
 
 /// Splits groups into parts that have no stream in common.
@@ -653,7 +691,7 @@ fn parts(groups: Vec<Group>) -> Vec<Vec<Group>> {
 }
 
 /// Decides which of the pairs hold. Several entries of one client connection go together.
-fn decide(pairs: &[Pair], store: &Store) -> Vec<(u32, Match)> {
+fn decide(pairs: &[Pair], store: &Store, order: Asked) -> Vec<(u32, Match)> {
     let units = Units::new(pairs, store);
     let mut edges = Vec::new();
     // The pairs of each edge.
@@ -662,7 +700,12 @@ fn decide(pairs: &[Pair], store: &Store) -> Vec<(u32, Match)> {
         for indices in fits {
             let best = indices.iter().map(|&i| &pairs[i].fit).max_by_key(|fit| fit.weight);
             let Some(&Fit { stream, weight, moment, .. }) = best else { continue };
-            edges.push(Edge { unit, stream, weight, moment, place: *place });
+            // Of many, some fit a little better than the right one, of which less is known.
+            let (place, weight) = match order {
+                Asked::Here => (*place, weight),
+                Asked::Before => (None, 0),
+            };
+            edges.push(Edge { unit, stream, weight, moment, place });
             members.push(indices);
         }
     }
@@ -711,21 +754,20 @@ impl Units {
     }
 }
 
-/// How far apart, in nanoseconds, two connections have to be complete for processes that share
-/// a socket to number them in this order, and two ends to come for them to be logged in this
-/// order. A number is taken at once; a line waits for what its process does first.
-const RACE_FOR_NUMBER: i64 = 1_000_000;
-const RACE_FOR_LINE: i64 = 5_000_000;
+/// How far apart, in nanoseconds, two connections have to be complete for several processes to
+/// number them in this order, and two ends to come for them to be logged in this order, where too
+/// little happens to tell that: any of them may have been held up.
+const RACE: i64 = SECOND;
 
 /// Where an entry stands in the order of its leg.
 pub(super) fn place(pair: &Pair, store: &Store) -> Option<Place> {
     let kept = store.kept(pair.entry)?;
-    let (number, race) = match pair.fit.leg {
-        Leg::Client => (kept.connection?, RACE_FOR_NUMBER),
-        Leg::Upstream => (u64::from(kept.file) << 32 | u64::from(kept.line), RACE_FOR_LINE),
+    let number = match pair.fit.leg {
+        Leg::Client => kept.connection?,
+        Leg::Upstream => u64::from(kept.file) << 32 | u64::from(kept.line),
         Leg::Unknown => return None,
     };
-    Some(Place { number, process: kept.pid, race })
+    Some(Place { number, process: kept.pid, race: RACE })
 }
 
 /// Pairs of a group by stream, of those streams only that fit each of its entries if `all`.
@@ -767,7 +809,7 @@ impl Pair {
 fn score(by: Decision, weight: u8, rivals: u32, doubtful: bool) -> u8 {
     let weight = u32::from(weight);
     let score = match by {
-        Decision::Only if !doubtful => 90 + weight / 10,
+        Decision::Only if !doubtful => u32::from(CERTAIN) + weight / 10,
         Decision::Only | Decision::Best | Decision::Order => 60 + weight * 29 / 100,
         Decision::Open => weight.max(1) / (1 + rivals.max(1)),
     };

@@ -5,11 +5,15 @@
 //! one second. Two orders tell most of them apart:
 //!
 //! - connection numbers grow in the order in which connections were accepted;
-//! - one process writes its lines in the order in which connections ended.
+//! - lines are written in the order in which connections ended.
 //!
 //! Neither is strict. Processes race for a number, a blocked process notices an end late, and
-//! not every end is logged. So a stream is dropped only if every pairing of entries and streams
-//! with this pair in it leaves more entries alone than races explain ([`SPARE`]).
+//! not every end is logged. How far that goes differs from host to host and from moment to
+//! moment, so it is read off the entries themselves: of all pairings of entries and streams that
+//! do not cross, the best leaves few entries alone where the order holds, and many where it does
+//! not. A stream is dropped only if every pairing with it is worse than the best by more than
+//! what is left alone nearby explains ([`Slack`]); an entry that a best pairing leaves alone is
+//! out of order, and the order says nothing of it.
 
 use std::collections::BTreeMap;
 
@@ -23,11 +27,35 @@ use crate::nginx::message::{Leg, Shows};
 use crate::tcp::phase::Phase;
 use crate::time::CaptureTime;
 
-/// Entries of a series that a pairing may leave alone beyond those that the best one does.
-const SPARE: i64 = 2;
+/// Entries before and behind that tell whether the order holds.
+const NEAR: usize = 16;
+
+/// Entries that a pairing may leave alone beyond those that the best one does: where the order
+/// holds, and for each entry nearby that is out of order.
+const SPARE: i64 = 1;
+const SPARE_FOR_EACH: i64 = 2;
+
+/// By how many entries a pairing has to be worse for what it contains to be out of the question,
+/// whatever the order among neighbours is.
+const FAR: i64 = 8;
+
+/// Streams for each entry that an order may stand for, if entries that are out of order are to show:
+/// where there are more, any entry finds one that stands in order.
+const TIGHT: f64 = 1.25;
+
+/// Entries that have to be told without asking their neighbours, for these to tell how far apart
+/// in time two have to be to be in order, and the share of these that has to be so.
+const MEASURED: usize = 500;
+const IN_ORDER: f64 = 0.998;
+
+/// What is never told apart, in nanoseconds.
+const RACE_AT_LEAST: i64 = 1_000_000;
 
 /// Nanoseconds by which streams may stand out of the order of the entries before and behind.
 const SLACK: i64 = 10_000_000;
+
+/// Streams that may be left for an entry to be more than one of a crowd.
+const LEFT: usize = 16;
 
 /// Times that each order is asked again, with what the others have left.
 const ROUNDS: usize = 6;
@@ -37,15 +65,15 @@ const ROUNDS: usize = 6;
 enum Order {
     /// Of connection numbers, and of when connections were accepted.
     Numbers,
-    /// Of the lines of one file that one process wrote, and of when connections ended.
-    Lines { file: u32, process: u32 },
+    /// Of the lines of one file, and of when connections ended.
+    Lines { file: u32 },
 }
 
 impl Order {
     /// Place of an entry; `None` if it has none.
     fn place(self, entry: u32, kept: &Kept) -> Option<u64> {
         match self {
-            // Which process wrote it is not known.
+            // An access log is written when nginx is done with a request, whenever that ended.
             Order::Lines { .. } if is_access(entry) => None,
             Order::Numbers => kept.connection.filter(|_| kept.traits.leg == Leg::Client),
             // What no packet brought about is not written when a packet comes, and what came
@@ -136,18 +164,24 @@ impl Item<'_> {
 }
 
 /// Splits groups into entries, each with the streams that the order leaves it, and the groups
-/// of those entries for which these are too many.
-pub(super) fn narrow(groups: Vec<Group>, store: &Store) -> (Vec<Group>, Vec<Group>) {
+/// of those entries for which these are too many. What is `told` already has its part in the
+/// order, and is not returned.
+pub(super) fn narrow(
+    groups: &[Group],
+    told: &[Group],
+    store: &Store,
+) -> (Vec<Group>, Vec<Group>) {
     let mut items: Vec<Item<'_>> = Vec::new();
-    for group in &groups {
+    for group in groups.iter().chain(told) {
         let left = || Left::Between { ended: Span::ALWAYS, accepted: Span::ALWAYS };
         let entries = group.entries.iter();
         items.extend(entries.map(|&entry| Item { entry, fits: &group.fits, left: left() }));
     }
+    let asked: usize = groups.iter().map(|group| group.entries.len()).sum();
     let mut series: BTreeMap<Order, Vec<(u64, u32)>> = BTreeMap::new();
     for (index, item) in (0u32..).zip(&items) {
         let Some(kept) = store.kept(item.entry) else { continue };
-        for order in [Order::Numbers, Order::Lines { file: kept.file, process: kept.pid }] {
+        for order in [Order::Numbers, Order::Lines { file: kept.file }] {
             if let Some(place) = order.place(item.entry, &kept) {
                 series.entry(order).or_default().push((place, index));
             }
@@ -164,8 +198,9 @@ pub(super) fn narrow(groups: Vec<Group>, store: &Store) -> (Vec<Group>, Vec<Grou
         }
     }
     // What still fits a crowd belongs with the others that do.
+    items.truncate(asked);
     let few = (0..items.len() as u32)
-        .filter(|&index| items[index as usize].count() <= limits::COUNTED)
+        .filter(|&index| items[index as usize].count() <= LEFT)
         .map(|index| (0, index));
     let few: Vec<(u64, u32)> = few.collect();
     let mut narrowed = Vec::new();
@@ -225,8 +260,8 @@ fn ask(order: Order, series: &[(u64, u32)], items: &mut [Item<'_>]) -> bool {
             links.extend(stream.map(|stream| Link { unit, stream: stream as u32, value: 1 }));
         }
     }
-    let chains = Chains::new(&links);
-    let mut through = chains.through.iter();
+    let slack = Slack::new(order, &links, &moments);
+    let mut at_link = 0;
     let mut told = false;
     // What each place leaves to its neighbours.
     let mut spans: Vec<(u64, Span)> = Vec::new();
@@ -238,7 +273,8 @@ fn ask(order: Order, series: &[(u64, u32)], items: &mut [Item<'_>]) -> bool {
         let before = left.len();
         left.retain(|&at| {
             let Some(moment) = order.moment(&fits[at as usize]) else { return true };
-            let stays = through.next().is_some_and(|value| value + SPARE >= chains.best);
+            let stays = slack.keeps(at_link);
+            at_link += 1;
             if stays {
                 let Span(from, to) = span.unwrap_or(Span(moment, moment));
                 span = Some(Span(from.min(moment), to.max(moment)));
@@ -251,6 +287,100 @@ fn ask(order: Order, series: &[(u64, u32)], items: &mut [Item<'_>]) -> bool {
     }
     bound(order, series, &spans, items);
     told
+}
+
+/// What an order leaves open.
+struct Slack<'a> {
+    order: Order,
+    links: &'a [Link],
+    moments: &'a [(CaptureTime, u32)],
+    chains: Chains,
+    /// By unit.
+    units: Vec<Unit>,
+    /// Entries that are out of order are left alone.
+    is_tight: bool,
+    /// Nanoseconds that two have to lie apart to be in order; `None` if that is not known.
+    race: Option<i64>,
+}
+
+/// What the best pairings make of a unit.
+#[derive(Clone, Copy, Default)]
+struct Unit {
+    /// Each of them has it.
+    needed: bool,
+    /// When the stream was due that it is paired with, if all of them have the same.
+    best: Option<CaptureTime>,
+    /// Units nearby that one of them leaves alone.
+    alone: i64,
+}
+
+impl<'a> Slack<'a> {
+    fn new(order: Order, links: &'a [Link], moments: &'a [(CaptureTime, u32)]) -> Slack<'a> {
+        let chains = Chains::new(links);
+        let mut units: Vec<Unit> = Vec::new();
+        let mut clear: Vec<CaptureTime> = Vec::new();
+        let mut at = 0;
+        for of_unit in links.chunk_by(|one, other| one.unit == other.unit) {
+            let own = at..at + of_unit.len();
+            at = own.end;
+            // Those without links are out of the question.
+            units.resize(of_unit[0].unit as usize, Unit { needed: true, ..Unit::default() });
+            let moment = |link: usize| moments[links[link].stream as usize].0;
+            // The only stream, if there is one, that a pairing has which is no worse than that.
+            let within = |spare: i64| {
+                let mut kept =
+                    own.clone().filter(|&link| chains.through[link] + spare >= chains.best);
+                let first = kept.next()?;
+                kept.all(|link| links[link].stream == links[first].stream)
+                    .then(|| moment(first))
+            };
+            clear.extend(within(FAR));
+            units.push(Unit { needed: chains.need(own.clone()), best: within(0), alone: 0 });
+        }
+        let mut is_alone = vec![1; units.len()];
+        chains.one(links).for_each(|link| is_alone[links[link].unit as usize] = 0);
+        let mut sums: Vec<i64> = vec![0];
+        for alone in is_alone {
+            sums.push(sums[sums.len() - 1] + alone);
+        }
+        for (index, unit) in units.iter_mut().enumerate() {
+            let (from, to) =
+                (index.saturating_sub(NEAR), (index + NEAR + 1).min(sums.len() - 1));
+            unit.alone = sums[to] - sums[from];
+        }
+        let is_tight = moments.len() as f64 <= chains.best as f64 * TIGHT;
+        Slack { order, links, moments, chains, units, is_tight, race: race(&clear) }
+    }
+
+    /// Whether a link may hold for all that the order tells.
+    fn keeps(&self, link: usize) -> bool {
+        let Link { unit, stream, .. } = self.links[link];
+        let unit = &self.units[unit as usize];
+        let lost = self.chains.best - self.chains.through[link];
+        let apart = unit.best.map(|best| self.moments[stream as usize].0.since(best).abs());
+        let near = || apart.zip(self.race).is_none_or(|(apart, race)| apart < race);
+        match (unit.needed, unit.alone) {
+            // A line may be late by any time, and there is none to tell that from.
+            _ if !self.is_tight && self.order != Order::Numbers => true,
+            (false, _) => lost <= FAR * (1 + unit.alone),
+            (true, alone) if !self.is_tight => lost <= FAR + SPARE_FOR_EACH * alone,
+            (true, 0) => lost == 0 || lost <= SPARE && near(),
+            (true, alone) => lost <= SPARE + SPARE_FOR_EACH * alone,
+        }
+    }
+}
+
+/// How far apart in time two of a series have to be to be in order, as those tell of which it is
+/// known when they were; `None` if these are too few.
+fn race(series: &[CaptureTime]) -> Option<i64> {
+    let mut latest = CaptureTime(i64::MIN);
+    let mut late: Vec<i64> = Vec::with_capacity(series.len());
+    for &time in series {
+        latest = latest.max(time);
+        late.push(latest.since(time));
+    }
+    let most = (series.len() as f64 * IN_ORDER) as usize;
+    (series.len() >= MEASURED).then(|| RACE_AT_LEAST.max(*late.select_nth_unstable(most).1))
 }
 
 /// The entries that fit the fewest streams, as many as the budget of pairs allows, in their

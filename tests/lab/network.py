@@ -217,23 +217,25 @@ class Capture:
     """tcpdump on a host's only port: every connection, in order, as that host's kernel saw it.
 
     `probe` is an address that a client's datagram reaches through this port; `buffer` is the
-    kernel's, in KiB."""
+    kernel's, in KiB; `interface` may be "any", too."""
 
     def __init__(self, network: Hosts, target: Path, host: str = NGINX,
-                 probe: str = NGINX_IP, buffer: int = 65536) -> None:
+                 probe: str = NGINX_IP, buffer: int = 65536,
+                 interface: str = "eth0") -> None:
         self._network = network
         self._target = target
         self._host = host
         self._probe = probe
         self._buffer = buffer
+        self._interface = interface
         self._process: Optional[subprocess.Popen[bytes]] = None
 
     def __enter__(self) -> "Capture":
         self._target.unlink(missing_ok=True)
         self._process = subprocess.Popen(
             self._network.command(
-                self._host, "tcpdump", "-i", "eth0", "-B", str(self._buffer), "--immediate-mode", "-s", "0",
-                "-U", "-Z", "root", "-w", str(self._target), "tcp or udp port 9"),
+                self._host, "tcpdump", "-i", self._interface, "-B", str(self._buffer),
+                "--immediate-mode", "-s", "0", "-U", "-Z", "root", "-w", str(self._target), "tcp or udp port 9"),
             stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
         try:
             self._wait_until_it_captures()

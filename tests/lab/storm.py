@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A storm: thousands of connections by one client address through one nginx with several
-workers, the same few URIs, and resets in every phase on both legs; `wrk` between them.
+"""A storm: thousands of connections through one nginx with several workers, the same few URIs,
+and resets in every phase on both legs; `wrk` between them. `PLAYS` has the kinds of storms.
 
 The truth is by ports, from what rstdiag does not get: nginx's debug lines about connections that
 it accepts, and a header that it sends to the upstream. See README.md next to this file.
@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Callable, Dict, Generator, List, Optional, Tuple
 
@@ -30,13 +30,10 @@ from network import CLIENT, CLIENT_NET, NGINX_IP, UPSTREAM, UPSTREAM_NET, Captur
 from proxy import Nginx
 from storm_truth import Recording, tell
 
-WORKERS = 3
 PORT, APP_PORT, CLOSED_PORT = 80, 8080, 3128
-ADDRESS = f"{CLIENT_NET}.1"
 # An upstream address for each use, so that entries name it: alone, kept alive, and a pair of
 # which the first fails and the second answers.
 ALONE, POOL, FLAKY, SPARE = (f"{UPSTREAM_NET}.{host}" for host in (1, 2, 3, 4))
-URIS = ("/pay", "/cart", "/list", "/item")
 # Ports that the driver binds, those that requests name for connections that are refused, and
 # those that the kernels choose.
 CLIENT_PORTS, REFUSED_PORTS, OTHER_PORTS = 2000, 2000, "52000 65000"
@@ -46,8 +43,56 @@ BUFFER = 262_144
 PATIENCE = 20.0
 
 
-def configuration(home: Path) -> str:
+@dataclass(frozen=True)
+class Play:
+    """What nginx, its clients and the capture are like."""
+
+    workers: int = 3
+    # Each worker has a listening socket of its own.
+    reuseport: bool = False
+    # Seconds for which the reader of nginx's debug lines rests after each pipe full of them:
+    # nginx waits until there is room. 0: they go to a file, and are few.
+    rest: float = 0.0
+    # Clients at a time; 0: they come at random, `rate` a second.
+    at_once: int = 0
+    rate: float = 700.0
+    # Addresses of clients.
+    addresses: int = 1
+    uris: int = 4
+    # Connections to one of the upstreams that each worker keeps; 0: none.
+    pool: int = 16
+    # Exchanges that may go well on a client's connection before its story.
+    earlier: int = 2
+    interface: str = "eth0"
+    # Bytes of each frame that are captured; 0: all.
+    snaplen: int = 0
+
+    def uri(self, number: int) -> str:
+        """One of the URIs."""
+        names = ("/pay", "/cart", "/list", "/item")
+        return names[number] if number < len(names) else f"/item/{number}"
+
+
+PLAYS = {
+    "fast": Play(),
+    "slow": Play(rest=0.004, at_once=300, uris=3, interface="any", snaplen=1200),
+    "slow_pair": Play(workers=2, rest=0.002, at_once=120, uris=12, pool=4, addresses=3),
+    "reuseport": Play(workers=4, reuseport=True, at_once=100, uris=8, pool=64),
+    "slow_reuseport": Play(workers=4, reuseport=True, rest=0.003, at_once=200, uris=20),
+    "keepalive": Play(workers=2, at_once=150, uris=6, pool=64, earlier=6),
+    "short": Play(workers=4, at_once=150, uris=3, snaplen=160),
+    "slow_short": Play(workers=2, rest=0.003, at_once=100, uris=40, snaplen=160,
+                       interface="any"),
+    "alone": Play(workers=1, at_once=60, uris=1, pool=0),
+    "many_uris": Play(workers=4, at_once=250, uris=40, pool=0, addresses=40),
+}
+
+
+def configuration(home: Path, play: Play) -> str:
     """nginx.conf. The debug lines are the truth's; `error.log` is what any user has."""
+    debug = "debug.pipe debug" if play.rest else "debug.log debug_event"
+    listen = " reuseport" if play.reuseport else ""
+    pool = f" keepalive {play.pool};" if play.pool else ""
     temporary = "\n".join(f"  {kind}_temp_path {home}/temp-{kind};"
                           for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
     return f"""
@@ -55,19 +100,19 @@ user root;
 daemon off;
 pid {home}/nginx.pid;
 error_log {home}/error.log info;
-error_log {home}/debug.log debug_event;
-worker_processes {WORKERS};
+error_log {home}/{debug};
+worker_processes {play.workers};
 worker_rlimit_nofile 65536;
 events {{ worker_connections 16384; }}
 http {{
-  log_format lab '$connection $remote_addr [$time_local] $msec "$request" $status '
+  log_format lab '$connection $remote_port $msec $remote_addr [$time_local] "$request" $status '
                  '$body_bytes_sent $request_time "$upstream_addr"';
   access_log {home}/access.json lab;
 {temporary}
   default_type text/plain;
   keepalive_timeout 30s;
   upstream alone {{ server {ALONE}:{APP_PORT} max_fails=0; }}
-  upstream pool {{ server {POOL}:{APP_PORT} max_fails=0; keepalive 16; }}
+  upstream pool {{ server {POOL}:{APP_PORT} max_fails=0;{pool} }}
   upstream closed {{ server {ALONE}:{CLOSED_PORT} max_fails=0; }}
   upstream retry {{
     server {FLAKY}:{APP_PORT} max_fails=0;
@@ -75,7 +120,7 @@ http {{
   }}
   map $http_x_bind $bind {{ "" ""; default {NGINX_IP}:$http_x_bind; }}
   server {{
-    listen {NGINX_IP}:{PORT} backlog=4096;
+    listen {NGINX_IP}:{PORT} backlog=4096{listen};
     server_name shop.example.com;
     proxy_http_version 1.1;
     proxy_set_header Connection "";
@@ -227,6 +272,7 @@ class Visit:
     """One connection of a client's, and what it is to do."""
 
     sock: socket.socket
+    play: Play
     uri: str
     group: str
     mode: str
@@ -256,10 +302,11 @@ class Visit:
             left -= len(more)
 
     def earlier(self) -> Task:
-        """None, one or two exchanges that go well, before the one that the story is about."""
+        """Exchanges that go well, before the one that the story is about, if there are any."""
         story = self.uri, self.group, self.mode
-        for _ in range(self.rng.choice((0, 0, 0, 1, 2))):
-            self.uri, self.group, self.mode = self.rng.choice(URIS), "pool", "ok"
+        for _ in range(max(0, self.rng.randint(-self.play.earlier, self.play.earlier))):
+            self.uri = self.play.uri(self.rng.randrange(self.play.uris))
+            self.group, self.mode = "pool", "ok"
             yield from self.exchange()
         self.uri, self.group, self.mode = story
 
@@ -362,82 +409,136 @@ STORIES = (
 )
 
 
-def visit(story: Story, number: int, rng: random.Random) -> Task:
+def visit(story: Story, number: int, play: Play, rng: random.Random) -> Task:
     """One connection, from its SYN to its end."""
     sock = socket.socket()
     sock.setblocking(False)
-    sock.bind((ADDRESS, CLIENT_PORTS + number))
+    address = f"{CLIENT_NET}.{1 + number % play.addresses}"
+    sock.bind((address, CLIENT_PORTS + number))
     with sock:
         sock.connect_ex((NGINX_IP, PORT))
         yield sock, WRITE
-        yield from story.play(Visit(sock, rng.choice(URIS), story.group, story.mode,
+        uri = play.uri(rng.randrange(play.uris))
+        yield from story.play(Visit(sock, play, uri, story.group, story.mode,
                                     REFUSED_PORTS + number, rng))
 
 
-def drive(connections: int, rate: float, seed: int) -> Dict[int, str]:
+def drive(connections: int, play: Play, seed: int) -> Dict[int, str]:
     """Makes the connections; returns the name of each one's story by its client's port."""
     loop, rng = Loop(), random.Random(seed)
     stories = rng.choices(STORIES, [story.share for story in STORIES], k=connections)
-    at = time.monotonic()
-    for number, story in enumerate(stories):
-        at += rng.expovariate(rate)
-        loop.spawn(visit(story, number, rng), at)
+    visits = enumerate(stories)
+
+    def client() -> Task:
+        for number, story in visits:
+            try:
+                yield from visit(story, number, play, rng)
+            except OSError:
+                continue
+
+    if play.at_once:
+        for _ in range(play.at_once):
+            loop.spawn(client())
+    else:
+        at = time.monotonic()
+        for number, story in visits:
+            at += rng.expovariate(play.rate)
+            loop.spawn(visit(story, number, play, rng), at)
     loop.run()
     return {CLIENT_PORTS + number: story.name for number, story in enumerate(stories)}
 
 
-def normal_traffic(network: Network, seconds: float) -> List[subprocess.Popen[bytes]]:
-    """wrk, from the same address, kept alive and not."""
+def normal_traffic(network: Network, play: Play) -> List[subprocess.Popen[bytes]]:
+    """wrk, from one of the addresses, kept alive and not, until it is ended."""
     def wrk(*more: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            network.command(CLIENT, "wrk", "-t1", "-c6", f"-d{max(1, round(seconds))}s",
+            network.command(CLIENT, "wrk", "-t1", "-c6", "-d1h",
                             "-H", "Host: shop.example.com", "-H", "X-Mode: slow", *more,
-                            f"http://{NGINX_IP}{URIS[0]}"),
+                            f"http://{NGINX_IP}{play.uri(0)}"),
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return [wrk("-H", "X-Group: pool"), wrk("-H", "X-Group: alone", "-H", "Connection: close")]
 
 
-def storm(directory: Path, connections: int, rate: float, seed: int) -> None:
+def fork(task: Callable[[], None]) -> int:
+    """Does something in a process of its own, until that is killed."""
+    child = os.fork()
+    if not child:
+        try:
+            task()
+        finally:
+            os._exit(1)
+    return child
+
+
+def read_slowly(pipe: Path, log: Path, rest: float) -> None:
+    """Takes debug lines from nginx at leisure, and keeps those that the truth needs."""
+    with open(pipe, "rb", buffering=0) as source, open(log, "ab", buffering=0) as target:
+        held = b""
+        while True:
+            lines = (held + source.read(65536)).split(b"\n")
+            held = lines.pop()
+            target.write(b"".join(line + b"\n" for line in lines if b" accept: " in line))
+            time.sleep(rest)
+
+
+def cut(whole: Path, snaplen: int, target: Path) -> None:
+    """The same capture, as it would have been taken with a snaplen. The truth needs all of it."""
+    with open(whole, "rb") as source, open(target, "wb") as out:
+        out.write(source.read(24))
+        while header := source.read(16):
+            seconds, micros, size, length = struct.unpack("<IIII", header)
+            frame = source.read(size)[:snaplen or size]
+            out.write(struct.pack("<IIII", seconds, micros, len(frame), length) + frame)
+
+
+def storm(directory: Path, connections: int, play: Play, seed: int) -> None:
     """Records a storm and its truth."""
-    recording = Recording(directory / "storm.pcap", directory / "error.log")
+    recording = Recording(directory / "whole.pcap", directory / "error.log")
+    children: List[int] = []
     with tempfile.TemporaryDirectory(prefix="rstdiag-storm-") as name, Network() as network:
         home = Path(name)
+        debug_log, pipe = home / "debug.log", home / "debug.pipe"
         for host in (CLIENT, "nginx", UPSTREAM):
             network.set(host, "net/ipv4/ip_local_port_range", f'"{OTHER_PORTS}"')
             network.set(host, "net/core/somaxconn", "4096")
-        with network.tcp_socket(UPSTREAM) as listener:
-            listener.setblocking(False)
-            listener.bind(("", APP_PORT))
-            listener.listen(4096)
-            child = os.fork()
-            if not child:
-                try:
-                    upstream(listener)
-                finally:
-                    os._exit(1)
         try:
-            with Nginx(network, home, config=configuration) as nginx:
-                with Capture(network, recording.capture, buffer=BUFFER) as capture:
+            with network.tcp_socket(UPSTREAM) as listener:
+                listener.setblocking(False)
+                listener.bind(("", APP_PORT))
+                listener.listen(4096)
+                children.append(fork(lambda: upstream(listener)))
+            if play.rest:
+                os.mkfifo(pipe)
+                children.append(fork(lambda: read_slowly(pipe, debug_log, play.rest)))
+            with Nginx(network, home, config=lambda home: configuration(home, play)) as nginx:
+                with Capture(network, recording.capture, buffer=BUFFER,
+                             interface=play.interface) as capture:
+                    time.sleep(0.5)  # until it is known what nginx said while it started
                     nginx.forget_start()
-                    (home / "debug.log").write_bytes(b"")
-                    normal = normal_traffic(network, connections / rate)
-                    with network.inside(CLIENT):
-                        stories = drive(connections, rate, seed)
-                    for process in normal:
-                        process.wait()
-                    time.sleep(0.5)  # the last packets, and what nginx says about them
+                    debug_log.write_bytes(b"")
+                    normal = normal_traffic(network, play)
+                    try:
+                        with network.inside(CLIENT):
+                            stories = drive(connections, play, seed)
+                    finally:
+                        for process in normal:
+                            process.send_signal(signal.SIGINT)
+                            process.wait()
+                    time.sleep(1.0)  # the last packets, and what nginx says about them
                     capture.stop()
                 recording.error_log.write_bytes(nginx.error_log())
                 (directory / "access.log").write_bytes(nginx.access_log())
-                debug = (home / "debug.log").read_bytes()
+                debug = debug_log.read_bytes()
         finally:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
+            for child in children:
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
     binds = {port: port - CLIENT_PORTS + REFUSED_PORTS for port in stories}
     truth = tell(recording, debug, stories, binds)
     (directory / "truth.json").write_text(json.dumps(truth) + "\n", encoding="utf-8")
-    print(f"{len(truth['streams'])} streams, {len(truth['entries'])} entries, "
-          f"{truth['resets_per_second']:.0f} resets a second")
+    cut(recording.capture, play.snaplen, directory / "storm.pcap")
+    recording.capture.unlink()
+    print(f"{len(truth['streams'])} streams, {len(truth['entries'])} entries")
 
 
 def main() -> None:
@@ -445,15 +546,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("directory", type=Path, metavar="OUTDIR")
     parser.add_argument("--connections", type=int, default=24_000)
-    parser.add_argument("--rate", type=float, default=700, help="connections a second")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--play", choices=PLAYS, default="fast")
+    for name, value in vars(Play()).items():
+        parser.add_argument(f"--{name.replace('_', '-')}", help="in place of the play's",
+                            type=int if isinstance(value, bool) else type(value))
     arguments = parser.parse_args()
     if os.geteuid():
         sys.exit("the lab needs root: it makes network namespaces")
     arguments.directory.mkdir(parents=True, exist_ok=True)
     # A plain kill cleans up as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    storm(arguments.directory, arguments.connections, arguments.rate, arguments.seed)
+    given = {name: getattr(arguments, name) for name in vars(Play())}
+    play = replace(PLAYS[arguments.play],
+                   **{name: value for name, value in given.items() if value is not None})
+    storm(arguments.directory, arguments.connections, play, arguments.seed)
 
 
 if __name__ == "__main__":

@@ -24,13 +24,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Dict, Iterator, List, Optional, Set, Tuple
 
+from network import NGINX_IP
+
 Address = Tuple[str, int]
 SLACK, RACE = 0.02, 0.001
 
 _FIN, _SYN, _RST, _ACK = 0x01, 0x02, 0x04, 0x10
 _REQUEST = re.compile(rb"(?:GET|POST) \S+")
 _LAB = re.compile(rb"\r\nX-Lab: (\d+)\r\n")
-_ACCEPT = re.compile(rb"\*(\d+) accept: [0-9.]+:(\d+) fd:")
+_ACCEPT = re.compile(rb"\*(\d+) accept: ([0-9.]+):(\d+) fd:")
 _LINE = re.compile(
     r"(?P<time>\S+ \S+) \[(?P<level>\w+)\] (?P<pid>\d+)#\d+: \*(?P<number>\d+) "
     r"(?P<message>.*?)(?:, client: |$)")
@@ -79,18 +81,21 @@ def _packets(capture: Path) -> Iterator[Tuple[float, Address, Address, int, int,
     """Time, source, target, sequence number, flags and payload of each TCP packet."""
     data = capture.read_bytes()
     at = 24
+    # Where the protocol stands, and how long the header is.
+    protocol, header = {1: (12, 14), 113: (14, 16), 276: (0, 20)}[
+        int.from_bytes(data[20:24], "little")]
     while at + 16 <= len(data):
         seconds, micros, size, _ = struct.unpack_from("<IIII", data, at)
         frame = data[at + 16:at + 16 + size]
         at += 16 + size
-        if frame[12:14] != b"\x08\x00" or frame[23] != 6:
+        if frame[protocol:protocol + 2] != b"\x08\x00" or frame[header + 9] != 6:
             continue
-        ip = 14 + (frame[14] & 15) * 4
-        end = 14 + int.from_bytes(frame[16:18], "big")
+        ip = header + (frame[header] & 15) * 4
+        end = header + int.from_bytes(frame[header + 2:header + 4], "big")
         sport, dport, seq = struct.unpack_from(">HHI", frame, ip)
         payload = frame[ip + (frame[ip + 12] >> 4) * 4:end]
-        source = (".".join(map(str, frame[26:30])), sport)
-        target = (".".join(map(str, frame[30:34])), dport)
+        source = (".".join(map(str, frame[header + 12:header + 16])), sport)
+        target = (".".join(map(str, frame[header + 16:header + 20])), dport)
         yield seconds + micros / 1e6, source, target, seq, frame[ip + 13], payload
 
 
@@ -145,15 +150,18 @@ def read_entries(log: bytes) -> List[Entry]:
 def _attach(entries: List[Entry], streams: List[Stream], debug: bytes,
             binds: Dict[int, int]) -> Dict[int, Stream]:
     """Gives each entry its stream; returns the clients' streams by their numbers."""
-    by_port: Dict[int, List[Stream]] = defaultdict(list)
+    by_address: Dict[Address, List[Stream]] = defaultdict(list)
     for stream in streams:
-        by_port[stream.client[1]].append(stream)
+        by_address[stream.client].append(stream)
+    accepted: Dict[Address, List[int]] = defaultdict(list)
+    for number, host, port in _ACCEPT.findall(debug):
+        accepted[host.decode(), int(port)].append(int(number))
     clients: Dict[int, Stream] = {}
-    for number, port in sorted((int(n), int(p)) for n, p in _ACCEPT.findall(debug)):
+    for address, numbers in accepted.items():
         # A port that came several times was accepted in the order of its connections.
-        mine = [s for s in by_port[port] if s.server[1] == 80 and s.shaken]
-        clients[number] = mine[sum(1 for s in clients.values() if s.client[1] == port)
-                               if len(mine) > 1 else 0]
+        mine = [s for s in by_address[address] if s.server[1] == 80 and s.shaken]
+        assert len(mine) == len(numbers), f"{address}: {len(mine)} streams, {len(numbers)} accepted"
+        clients.update(zip(sorted(numbers), mine))
     taken = set()
     asked: Dict[Tuple[int, Address], List[Stream]] = defaultdict(list)
     for stream in sorted(streams, key=lambda s: s.ends.get(("reset", "server"), s.opened)):
@@ -166,7 +174,7 @@ def _attach(entries: List[Entry], streams: List[Stream], debug: bytes,
         assert entry.upstream
         bind = binds.get(clients[entry.number].client[1])
         tried = asked[entry.number, entry.upstream] or [
-            s for s in by_port.get(bind or 0, ()) if s.server == entry.upstream]
+            s for s in by_address.get((NGINX_IP, bind or 0), ()) if s.server == entry.upstream]
         ended = [s for s in tried if entry.kind in s.ends and s.number not in taken]
         if ended:
             entry.stream = ended[0]

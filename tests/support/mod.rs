@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::path::Path;
 
-use etherparse::{IpNumber, LaxNetSlice, LaxSlicedPacket};
+use etherparse::{EtherType, IpNumber, LaxNetSlice, LaxSlicedPacket};
 use pcap_file::pcap::PcapReader;
 use pcap_file::DataLink;
 use rstdiag::session::Session;
@@ -125,6 +125,11 @@ fn segment<'a>(
     let packet = match link {
         DataLink::ETHERNET => LaxSlicedPacket::from_ethernet(frame_bytes).ok()?,
         DataLink::RAW => LaxSlicedPacket::from_ip(frame_bytes).ok()?,
+        DataLink::LINUX_SLL2 => {
+            let (header, packet) = frame_bytes.split_at_checked(20)?;
+            let ether_type = EtherType(u16::from_be_bytes([header[0], header[1]]));
+            LaxSlicedPacket::from_ether_type(ether_type, packet)
+        }
         other => panic!("the replay does not read {other:?}"),
     };
     let ip =
