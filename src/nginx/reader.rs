@@ -9,7 +9,7 @@
 //!
 //! What syslog or a container runtime put before a line is taken off. A message may hold line
 //! feeds; lines that begin no entry then go on with the one before them, as long as that lacks
-//! its end. What stands within such an entry is none, see [`super::quoted`].
+//! its end. What stands within such an entry is none, see `nginx::quoted`.
 
 use memchr::{memchr, memchr_iter};
 
