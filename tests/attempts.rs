@@ -144,6 +144,7 @@ fn a_connection_attempt_without_answer_is_no_idle_connection() {
     for message in [CONNECTING, SILENT] {
         reader.push(line(message).as_bytes(), &mut |line| store.keep(line));
     }
+    reader.finish(&mut |line| store.keep(line));
     store.index();
     let passed = |entry| store.kept(entry).unwrap().traits.passed;
     assert_eq!([passed(0), passed(1)], [None, Some(request_hash(b"GET /a"))]);
