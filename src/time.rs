@@ -5,10 +5,11 @@
 //! ([`LogTime`]), without a zone. Only a [`Zone`] turns the second into the first, so a log
 //! time can never be compared with a packet by accident.
 
+use std::cell::Cell;
 use std::fmt;
 
 use chrono::{DateTime, FixedOffset, Local, LocalResult, NaiveDate, NaiveDateTime, TimeZone};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Nanoseconds in a second.
 pub const SECOND: i64 = 1_000_000_000;
@@ -19,10 +20,36 @@ const FOREVER: i64 = i64::MAX / 4;
 const LAST: i64 = i64::MAX - FOREVER / 64;
 
 /// An instant on the capture's clock: nanoseconds since the Unix epoch.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CaptureTime(pub i64);
+
+thread_local! {
+    /// The instant that was written or read last.
+    static BEFORE: Cell<CaptureTime> = const { Cell::new(CaptureTime(0)) };
+}
+
+/// Lets somebody write a record with its instants, or read one: of all but the first, what is written
+/// is how far it lies from the one before. They are near each other, and the distances are short.
+pub fn in_record<T>(write_or_read: impl FnOnce() -> T) -> T {
+    BEFORE.set(CaptureTime(0));
+    write_or_read()
+}
+
+impl Serialize for CaptureTime {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let CaptureTime(before) = BEFORE.replace(*self);
+        to.serialize_i64(self.0.wrapping_sub(before))
+    }
+}
+
+impl<'de> Deserialize<'de> for CaptureTime {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<CaptureTime, D::Error> {
+        let CaptureTime(before) = BEFORE.get();
+        let instant = CaptureTime(before.wrapping_add(i64::deserialize(from)?));
+        BEFORE.set(instant);
+        Ok(instant)
+    }
+}
 
 impl CaptureTime {
     /// Nanoseconds from `earlier` to this instant, negative when this one is the earlier.

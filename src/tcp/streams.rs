@@ -14,6 +14,7 @@ use std::rc::Rc;
 use crate::archive::{Archive, Record};
 use crate::tcp::segment::{Header, Segment};
 use crate::tcp::stream::Stream;
+use crate::time;
 
 /// Segments of other streams after which a stream that is over is put to rest. What belongs to
 /// the end of a connection comes within a few.
@@ -228,11 +229,11 @@ impl Streams {
 
 fn pack(stream: &mut Stream) -> Option<Vec<u8>> {
     stream.rest();
-    postcard::to_allocvec(stream).ok()
+    time::in_record(|| postcard::to_allocvec(stream)).ok()
 }
 
 fn unpack(bytes: &[u8]) -> Option<Stream> {
-    postcard::take_from_bytes(bytes).ok().map(|(stream, _)| stream)
+    time::in_record(|| postcard::take_from_bytes(bytes)).ok().map(|(stream, _)| stream)
 }
 
 /// Unpacked streams.
