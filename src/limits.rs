@@ -39,6 +39,10 @@ pub const REQUEST: usize = 2048;
 /// may repeat a long one: 256 bytes for each of [`PIPELINED`]. Of more, nothing is told.
 pub const REQUESTS: usize = 64 * 1024;
 
+/// Requests of HTTP/2 before one that it shares its memory with if they are equal. Who goes round
+/// among more different ones has sent them all, and what is kept is no more than a few times that.
+pub const SHARING: usize = 16;
+
 /// Requests of one connection that wait for their responses. Real clients pipeline a handful.
 pub const PIPELINED: usize = 256;
 

@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::mem::MaybeUninit;
 use std::net::IpAddr;
+use std::rc::Rc;
 
 use memchr::memmem;
 use serde::{Deserialize, Serialize};
@@ -47,7 +48,7 @@ pub struct Exchange {
     /// The request asks for another protocol (RFC 9110, section 7.8).
     upgrade: bool,
     /// `METHOD URI`, once the request line is there.
-    pub request: Option<Box<str>>,
+    pub request: Option<Rc<str>>,
     /// [`host_hash`] of the Host header.
     pub host: Option<u64>,
     /// [`id_hash`] of the X-Request-ID header, the request's or else the response's.
@@ -593,7 +594,7 @@ impl Http {
     }
 
     /// The request line tells what is asked for before the head is complete.
-    fn note_request(&mut self, line: Option<Box<str>>) {
+    fn note_request(&mut self, line: Option<Rc<str>>) {
         if let (Some(line), Some(exchange)) = (line, self.requested()) {
             exchange.request = Some(line);
         }
@@ -1254,7 +1255,7 @@ fn least_to_come(chunk: &Chunk) -> i64 {
 #[derive(Default)]
 struct RequestHead {
     kind: Kind,
-    text: Option<Box<str>>,
+    text: Option<Rc<str>>,
     host: Option<u64>,
     id: Option<u64>,
     clients: Box<[IpAddr]>,
@@ -1446,14 +1447,14 @@ fn clients(headers: &[httparse::Header<'_>]) -> Box<[IpAddr]> {
 }
 
 /// `METHOD URI` of a head that is not complete, once its first line is.
-fn request_line(head: &[u8]) -> Option<Box<str>> {
+fn request_line(head: &[u8]) -> Option<Rc<str>> {
     let line = std::str::from_utf8(&head[..memchr::memchr(b'\n', head)?]).ok()?;
     let (text, version) = line.trim_end().rsplit_once(' ')?;
     version.starts_with("HTTP/1.").then(|| kept(text))
 }
 
 /// As much of a request as is kept.
-pub fn kept(text: &str) -> Box<str> {
+pub fn kept(text: &str) -> Rc<str> {
     let end = (0..=limits::REQUEST.min(text.len())).rev().find(|&at| text.is_char_boundary(at));
     text[..end.unwrap_or(0)].into()
 }

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
@@ -58,7 +59,7 @@ pub struct Http2 {
     client: Frames,
     server: Frames,
     /// Streams that one of the sides has not ended, by identifier.
-    open: BTreeMap<u32, Exchange>,
+    open: BTreeMap<u32, Box<Exchange>>,
     /// The stream that was ended last.
     last: Option<Exchange>,
     /// The highest identifier of a stream that was seen.
@@ -207,7 +208,7 @@ impl Head {
     }
 
     /// `METHOD PATH`; a CONNECT names a host and port instead (RFC 9113, section 8.5).
-    fn request(&self) -> Option<Box<str>> {
+    fn request(&self) -> Option<Rc<str>> {
         let target = self.path.as_deref().or(self.authority()).filter(|_| !self.malformed)?;
         let text = [self.method.as_deref()?, target].join(&b' ');
         // What is kept of a long one may end within a character.
@@ -264,7 +265,7 @@ impl Http2 {
     pub fn upgraded(exchange: Option<Exchange>, begun: u64, completed: u64) -> Http2 {
         let first = exchange.map(|mut exchange| {
             exchange.stream = 1;
-            (1, exchange)
+            (1, Box::new(exchange))
         });
         let open = first.into_iter().collect();
         Http2 { open, newest: 1, begun, completed, ..Http2::default() }
@@ -298,13 +299,15 @@ impl Http2 {
         if self.is_lost() {
             return None;
         }
-        let furthest = self.open.values().max_by_key(|e| (rank(e.answered), rank(e.sent)));
+        let open = self.open.values().map(Box::as_ref);
+        let furthest = open.max_by_key(|e| (rank(e.answered), rank(e.sent)));
         furthest.or(self.last.as_ref())
     }
 
     /// Every exchange that is open, and the one that was ended last.
     pub fn exchanges(&self) -> impl Iterator<Item = &Exchange> {
-        self.open.values().chain(&self.last).filter(|_| !self.is_lost())
+        let open = self.open.values().map(Box::as_ref);
+        open.chain(&self.last).filter(|_| !self.is_lost())
     }
 
     /// Whether the server did not, and will not, act on this request, by its own word.
@@ -412,14 +415,14 @@ impl Http2 {
     fn open_if_new(&mut self, stream: u32) {
         if stream % 2 == 1 && stream > self.newest && self.open.len() < limits::PIPELINED {
             self.newest = stream;
-            self.open.insert(stream, Exchange::of_stream(stream));
+            self.open.insert(stream, Box::new(Exchange::of_stream(stream)));
         }
     }
 
     /// A stream that is open, or that was ended last.
     fn stream(&mut self, stream: u32) -> Option<&mut Exchange> {
         let last = self.last.as_mut().filter(|last| last.stream == stream);
-        self.open.get_mut(&stream).or(last)
+        self.open.get_mut(&stream).map(Box::as_mut).or(last)
     }
 
     fn end_frame(&mut self, side: Side, at: i64) {
@@ -445,11 +448,12 @@ impl Http2 {
 
     /// A head, or trailers, ended at this position; `None` if what they say can't be read.
     fn head(&mut self, side: Side, stream: u32, head: Option<Head>, at: i64) {
-        let room = limits::REQUESTS.saturating_sub(self.kept());
+        let request = head.as_ref().filter(|_| side == Side::Client).and_then(Head::request);
+        let request = request.and_then(|text| self.shared(text));
         let Some(exchange) = self.stream(stream) else { return };
         match (side, head) {
             (Side::Client, Some(head)) if exchange.request.is_none() => {
-                exchange.request = head.request().filter(|text| text.len() <= room);
+                exchange.request = request;
                 exchange.host = head.authority().map(http::host_hash);
                 exchange.id = head.id.or(exchange.id);
                 exchange.clients = head.clients.as_slice().into();
@@ -476,9 +480,15 @@ impl Http2 {
         }
     }
 
-    /// Bytes that are kept of the requests of open streams.
-    fn kept(&self) -> usize {
-        self.open.values().flat_map(|exchange| &exchange.request).map(|text| text.len()).sum()
+    /// A request, in the memory of an equal one among the last; `None` where there is no room.
+    fn shared(&self, request: Rc<str>) -> Option<Rc<str>> {
+        let open = || self.open.values().filter_map(|exchange| exchange.request.as_ref());
+        let kept: usize = open().map(|text| text.len()).sum();
+        if kept + request.len() > limits::REQUESTS {
+            return None;
+        }
+        let equal = open().rev().take(limits::SHARING).find(|text| **text == request).cloned();
+        Some(equal.unwrap_or(request))
     }
 
     /// A side has said all that it says on a stream.
@@ -490,7 +500,7 @@ impl Http2 {
             }
             return;
         }
-        let Some(mut exchange) = self.open.remove(&stream) else { return };
+        let Some(mut exchange) = self.open.remove(&stream).map(|it| *it) else { return };
         let short = !exchange.bodiless && exchange.promised.is_some_and(|left| left > 0);
         if short && exchange.request.is_none() {
             // It may have been a HEAD, which the length does not hold for.
@@ -512,7 +522,7 @@ impl Http2 {
             [a, b, c, d, ..] => Some(u32::from_be_bytes([a, b, c, d])),
             _ => None,
         };
-        let Some(mut exchange) = self.open.remove(&stream) else { return };
+        let Some(mut exchange) = self.open.remove(&stream).map(|it| *it) else { return };
         exchange.given_up = Some(GivenUp { by: side, code, frame });
         self.last = Some(exchange);
     }

@@ -6,6 +6,7 @@
 //! `cargo bench --bench cost -- reading memory` runs these parts only.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
+mod hostile;
 mod memory;
 mod reading;
 #[path = "../support/mod.rs"]
@@ -29,13 +30,18 @@ const ROUNDS: usize = 5;
 const CONNECTIONS: u32 = 16_000;
 
 /// What is measured, by the words that name it.
-const PARTS: [(&str, fn()); 4] =
-    [("passes", passes), ("growth", growth), ("reading", reading), ("memory", memory)];
+const PARTS: [(&str, fn()); 5] = [
+    ("passes", passes),
+    ("growth", growth),
+    ("reading", reading),
+    ("memory", memory),
+    ("hostile", hostile),
+];
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     let known = |word: &String| PARTS.iter().any(|(name, _)| name == word);
-    assert!(wanted.iter().all(known), "the parts are passes, growth, reading, memory");
+    assert!(wanted.iter().all(known), "the parts are passes, growth, reading, memory, hostile");
     for (name, measure) in PARTS {
         if wanted.is_empty() || wanted.iter().any(|word| word == name) {
             measure();
@@ -190,4 +196,33 @@ fn memory() {
         "memory: {stream:.0} B a stream beside 4 B a frame (budget 200), {entry:.0} B a kept \
          entry (budget 150)"
     );
+}
+
+/// Prints what bytes cost that stand for many others, over those of an upload.
+fn hostile() {
+    let paths = [[&b"/"[..], &[b'a'; 2040]].concat()];
+    let references = hostile::references(100_000);
+    let head = format!("POST / HTTP/1.1\r\nContent-Length: {}\r\n\r\n", 10 * references.len());
+    let plain = [head.as_bytes(), &vec![b'x'; references.len() - head.len()]].concat();
+    let seconds = |bytes: &[u8]| {
+        let frames = hostile::upload(bytes);
+        let rounds = (0..ROUNDS).map(|_| {
+            let start = Instant::now();
+            hostile::replay(&frames);
+            start.elapsed().as_secs_f64()
+        });
+        rounds.fold(f64::MAX, f64::min)
+    };
+    let (one, other) = (seconds(&references), seconds(&plain));
+    println!(
+        "core, references to long header fields: {:.1} times an upload ({:.0} ns a byte)",
+        one / other,
+        one * 1e9 / references.len() as f64
+    );
+    for (name, bytes) in
+        [("equal paths", hostile::requests(&paths)), ("such references", references)]
+    {
+        let times = hostile::amplification(&bytes);
+        println!("memory, {name}: {times:.1} times the {} bytes sent", bytes.len());
+    }
 }
