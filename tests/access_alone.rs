@@ -166,21 +166,38 @@ fn the_skew_of_an_access_log_is_found() {
     );
 }
 
-/// One line a great many times, in the error log or in the access log.
+/// One line a great many times, in the error log, in the access log or in both.
 #[test]
 fn of_a_great_many_entries_about_one_stream_a_few_are_shown_and_the_rest_is_counted() {
     const TIMES: usize = 2000;
-    for (errors, accesses, script) in [
-        (0, TIMES, "open\nc GET:/a\ns .\nc R. +0.1"),
-        (TIMES, 0, "open\nc GET:/a\ns 200:1000 x*400\nc R. +0.1"),
-        (0, 100, "open\nc GET:/a\ns .\nc R. +0.1"),
+    let waiting = (
+        "open\nc GET:/a\ns .\nc R. +0.1",
+        "epoll_wait() reported that client prematurely closed connection, so upstream connection \
+         is closed too (104: Connection reset by peer) while reading response header from upstream",
+    );
+    let sending = (
+        "open\nc GET:/a\ns 200:1000 x*400\nc R. +0.1",
+        "recv() failed (104: Connection reset by peer) while sending to client",
+    );
+    for (errors, accesses, (script, text)) in [
+        (0, TIMES, waiting),
+        (TIMES, 0, sending),
+        (0, 100, waiting),
+        (1, 99, waiting),
+        (1, 100, waiting),
+        (70, 70, waiting),
+        (100, 1, waiting),
+        (3, TIMES, waiting),
+        (TIMES, 3, waiting),
+        (TIMES, TIMES, waiting),
     ] {
         let mut session = Session::new();
         session.set_time_zone("UTC").unwrap();
         session.set_access_log_format(FORMAT).unwrap();
-        let error = "2024/01/01 00:00:00 [info] 7#7: *5 recv() failed (104: Connection reset by \
-                     peer) while sending to client, client: 10.0.0.1, server: a, request: \"GET /a \
-                     HTTP/1.1\", upstream: \"http://10.0.0.9:8080/a\"\n";
+        let error = format!(
+            "2024/01/01 00:00:00 [info] 7#7: *5 {text}, client: 10.0.0.1, server: a, request: \
+             \"GET /a HTTP/1.1\", upstream: \"http://10.0.0.9:8080/a\"\n"
+        );
         session.begin_error_log("error.log");
         session.log_bytes(error.repeat(errors).as_bytes());
         let _ = session.end_log();
