@@ -242,7 +242,10 @@ fn settings_of_the_host_change_nothing() {
         &["--disable-protocol", "http"],
         &["--disable-protocol", "tls"],
     ];
-    let (path, _, taken, plain) = plain(4);
+    let (path, _, mut taken, plain) = plain(4);
+    // Where no dissector is named for the port, the host's own for VNC finds itself by heuristics,
+    // and begins another stream in the middle of the connection.
+    taken.cases.retain(|(name, _)| !name.starts_with("VNC"));
     let mut report = String::new();
     for more in settings {
         let (seen, wrong) = taken.seen(&path, more);
@@ -276,7 +279,9 @@ fn two_capture_points_show_one_connection() {
                 for burst in one_way.chunks(stretch) {
                     at.extend(shown.len()..shown.len() + burst.len());
                     shown.extend(burst.iter().cloned());
-                    shown.extend(burst.iter().map(wrap::routed));
+                    let passed = burst.iter().map(|frame| frame.time).max().unwrap();
+                    let later = |frame| Frame { time: passed, ..wrap::routed(frame) };
+                    shown.extend(burst.iter().map(later));
                 }
             }
             (shown, at)
@@ -353,14 +358,16 @@ fn a_capture_merged_with_itself_is_one() {
 }
 
 /// What a capture that shows less tells otherwise: phases and the transaction may only become
-/// unknown, and who closed does not change.
+/// unknown, and who closed does not change. That one side sent no FIN is known only where
+/// nothing that it sent is missing.
 fn lies(whole: &Found, less: &Found, name: &str) -> String {
     let mut out = String::new();
     let may_be_unknown = ["phase", "stage", "transaction"];
     let fields = ["close", "close.by", "close.frame", "reset.by", "reset.frame"];
     for field in may_be_unknown.iter().chain(&fields) {
         let (whole, less) = (value(whole, field), value(less, field));
-        if less != whole && !(less == "unknown" && may_be_unknown.contains(field)) {
+        let may_be_unknown = may_be_unknown.contains(field) || whole == "one_fin";
+        if less != whole && !(less == "unknown" && may_be_unknown) {
             let _ = writeln!(out, "  {name}: {field}: {whole} became {less}");
         }
     }
@@ -402,7 +409,6 @@ fn fragments_that_are_left_alone_never_lie() {
         "a RST without effect",
         "told apart late",
         "AWS ELB resets at once",
-        "answers without a FIN of its own",
         "the other direction is not in the capture",
     ];
     let applies = |(_, case): &&Numbered| {

@@ -41,7 +41,8 @@
 //! Sequence and acknowledgment numbers follow from what was sent and what arrived. `open` takes
 //! `drop` for a capture that starts later. Lines of their own, before all others: `v6`,
 //! `filtered` (to SYN, FIN and RST), `snaplen 96`, `timestamps` (TCP's option of that name in every header), `doubled` (every frame
-//! twice) and `isn 100 200` (of client and server).
+//! twice) and `isn 100 200` (of client and server). Where the talk is over IPv6 and the script says
+//! nothing of it, a frame keeps as much of TCP as over IPv4.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -286,6 +287,8 @@ struct Player {
     ends: [End; 2],
     now: i64,
     snaplen: usize,
+    /// By how much frames are longer than those of which a script's `snaplen` counts the bytes.
+    longer: usize,
     timestamps: bool,
     doubled: bool,
     filtered: bool,
@@ -301,6 +304,11 @@ impl Player {
             ends: [end(talk.isn[0], 1000), end(talk.isn[1], 5000)],
             now: talk.start - MILLISECOND,
             snaplen: usize::MAX,
+            longer: if talk.ends[0].is_ipv6() {
+                Ipv6Header::LEN - Ipv4Header::MIN_LEN
+            } else {
+                0
+            },
             timestamps: false,
             doubled: false,
             filtered: false,
@@ -320,8 +328,9 @@ impl Player {
                 "v6" => {
                     let talk = Talk { ends: self.addresses, start: 0, isn: [0; 2] };
                     self.addresses = talk.over_v6().ends;
+                    self.longer = 0;
                 }
-                "snaplen" => self.snaplen = argument(0) as usize,
+                "snaplen" => self.snaplen = argument(0) as usize + self.longer,
                 "timestamps" => self.timestamps = true,
                 "filtered" => self.filtered = true,
                 "doubled" => self.doubled = true,
