@@ -736,7 +736,13 @@ pub fn find(verdict: &Verdict<'_>, survey: &Survey) -> Option<Cause> {
     }
     let mut evidence: Vec<String> = row.needs.iter().filter_map(|&s| seen.says(s)).collect();
     evidence.extend(seen.goaway().filter(|said| !evidence.contains(said)));
-    evidence.extend(row.or.map(|other| format!("the same packets can mean {other}")));
+    // Where nobody knows what a request is, none was dropped.
+    let is_known = |other: &&str| {
+        let mut rows = ROWS.iter().filter(|row| row.word == *other);
+        !seen.holds(Unrecognized) || rows.any(|row| !row.not.contains(&Unrecognized))
+    };
+    let other = row.or.filter(is_known);
+    evidence.extend(other.map(|other| format!("the same packets can mean {other}")));
     Some(Cause { row, evidence })
 }
 

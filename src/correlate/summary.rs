@@ -164,7 +164,7 @@ fn moment(verdict: &Verdict<'_>, stage: Phase) -> String {
         (Phase::Unknown, _) => {
             let caveats: Vec<_> = verdict.caveats().words().collect();
             match caveats.as_slice() {
-                [] => "at a point of the exchange that the capture does not show".to_owned(),
+                [] => "at a point of the exchange that cannot be told".to_owned(),
                 _ => format!(
                     "at a point of the exchange that the capture does not show ({})",
                     caveats.join(", ")

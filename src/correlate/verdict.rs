@@ -259,6 +259,8 @@ impl<'a> Verdict<'a> {
         let Some(exchange) = exchange else { return self.transaction_unseen() };
         match exchange.answered {
             _ if exchange.given_up.is_some() => Transaction::Failed,
+            // Another request may have followed.
+            Progress::Complete if self.stream.lacks(Side::Client) => Transaction::Unknown,
             Progress::Complete if self.stream.is_acked(exchange) => Transaction::Completed,
             // The client's own RST leaves no doubt that it did not take the rest.
             Progress::Complete if self.ended_by_reset_of(Side::Client) => {
@@ -400,7 +402,8 @@ impl<'a> Verdict<'a> {
 
     /// Whether the client's TCP acknowledged every byte of its response.
     pub fn response_acked(&self) -> Option<bool> {
-        let exchange = self.exchange().filter(|e| has_response(e.answered))?;
+        let exchange =
+            self.exchange().filter(|e| has_response(e.answered) && !e.may_be_whole)?;
         let acked = self.stream.is_acked(exchange);
         (acked || self.shows_acks()).then_some(acked)
     }

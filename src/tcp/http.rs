@@ -14,7 +14,6 @@ use std::mem::MaybeUninit;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use memchr::memmem;
 use serde::{Deserialize, Serialize};
 
 use crate::limits;
@@ -271,20 +270,21 @@ enum Chunk {
     SizeEnd(u64),
     /// In the data: bytes to come.
     Data(u64),
-    /// In the line end behind the data.
-    DataEnd,
+    /// In the line end behind the data: whether its CR is there.
+    DataEnd(bool),
     /// In a trailer line: whether it has a byte yet.
     Trailer(bool),
 }
 
 impl Chunk {
     const START: Chunk = Chunk::Size(None);
+    const DATA_END: Chunk = Chunk::DataEnd(false);
 
     /// Behind bytes that the capture lacks, if they are all data.
     fn past(self, count: u64) -> Option<Chunk> {
         let Chunk::Data(left) = self else { return None };
         let left = left.checked_sub(count)?;
-        Some(if left == 0 { Chunk::DataEnd } else { Chunk::Data(left) })
+        Some(if left == 0 { Chunk::DATA_END } else { Chunk::Data(left) })
     }
 }
 
@@ -1035,8 +1035,7 @@ fn may_start_request(bytes: &[u8]) -> bool {
 
 /// Whether these bytes start with a request line, whole and beyond doubt.
 pub fn starts_request(bytes: &[u8]) -> bool {
-    let line = &bytes[..memchr::memchr(b'\n', bytes).unwrap_or(0)];
-    may_start_request(line) && memmem::find(line, b" HTTP/1.").is_some()
+    opening(bytes) == Opening::Request
 }
 
 /// Whether a request certainly starts with these bytes, though its first line may be cut.
@@ -1072,7 +1071,11 @@ fn cut_request_line(bytes: &[u8]) -> Option<&'static str> {
         "CONNECT" => target.first().is_some_and(u8::is_ascii_alphanumeric),
         _ => [&b"/"[..], b"http://", b"https://"].iter().any(|form| target.starts_with(form)),
     };
-    is_target.then_some(method)
+    let is_text = !target.trim_ascii_end().iter().any(u8::is_ascii_control);
+    // Behind the target, as far as it is there, nothing but the version follows.
+    let mut behind = target.split(|byte| *byte == b' ').filter(|word| !word.is_empty()).skip(1);
+    let is_versioned = behind.next().is_none_or(may_start_version) && behind.next().is_none();
+    (is_target && is_text && is_versioned).then_some(method)
 }
 
 /// Whether these bytes start with a status line.
@@ -1088,6 +1091,11 @@ pub fn answers(bytes: &[u8]) -> Option<bool> {
 
 /// Whether these bytes can be the start of a status line, as far as it is there.
 fn may_start_response(bytes: &[u8]) -> bool {
+    may_start_version(bytes)
+}
+
+/// Whether these bytes can be a version of HTTP/1.x, or start with one, as far as it is there.
+fn may_start_version(bytes: &[u8]) -> bool {
     let length = bytes.len().min(STATUS_LINE.len());
     bytes[..length] == STATUS_LINE[..length]
 }
@@ -1206,7 +1214,7 @@ fn take_chunks<'a>(chunk: &mut Chunk, mut bytes: &'a [u8]) -> Chunks<'a> {
         if let Chunk::Data(left) = *chunk {
             let taken = left.min(bytes.len() as u64);
             bytes = &bytes[taken as usize..];
-            *chunk = if taken == left { Chunk::DataEnd } else { Chunk::Data(left - taken) };
+            *chunk = if taken == left { Chunk::DATA_END } else { Chunk::Data(left - taken) };
             continue;
         }
         bytes = rest;
@@ -1223,8 +1231,8 @@ fn take_chunks<'a>(chunk: &mut Chunk, mut bytes: &'a [u8]) -> Chunks<'a> {
             (Chunk::Size(Some(size)) | Chunk::SizeEnd(size), b'\n') => Chunk::Data(size),
             (Chunk::Size(Some(size)), b';' | b'\r' | b' ' | b'\t') => Chunk::SizeEnd(size),
             (Chunk::SizeEnd(size), _) => Chunk::SizeEnd(size),
-            (Chunk::DataEnd, b'\r') => Chunk::DataEnd,
-            (Chunk::DataEnd, b'\n') => Chunk::START,
+            (Chunk::DataEnd(false), b'\r') => Chunk::DataEnd(true),
+            (Chunk::DataEnd(_), b'\n') => Chunk::START,
             (Chunk::Trailer(false), b'\n') => return Chunks::End(bytes),
             (Chunk::Trailer(_), b'\n') => Chunk::Trailer(false),
             (Chunk::Trailer(text), b'\r') => Chunk::Trailer(text),
@@ -1245,7 +1253,7 @@ fn least_to_come(chunk: &Chunk) -> i64 {
             (LINE_END + LINE_END + LAST).saturating_add_unsigned(size)
         }
         Chunk::Data(left) => (LINE_END + LAST).saturating_add_unsigned(left),
-        Chunk::DataEnd => LINE_END + LAST,
+        Chunk::DataEnd(_) => LINE_END + LAST,
         Chunk::Trailer(_) => LINE_END,
     }
 }

@@ -334,8 +334,9 @@ impl Http2 {
 
     fn bytes(&mut self, side: Side, mut at: i64, mut bytes: &[u8]) {
         if side == Side::Client {
-            let rest = PREFACE.len() - self.client.preface.min(PREFACE.len());
-            let skipped = rest.min(bytes.len());
+            let rest = PREFACE.get(self.client.preface..).unwrap_or_default();
+            let skipped = rest.len().min(bytes.len());
+            self.client.lost |= bytes[..skipped] != rest[..skipped];
             self.client.preface += skipped;
             (at, bytes) = (at + skipped as i64, &bytes[skipped..]);
         }

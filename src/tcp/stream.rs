@@ -619,7 +619,9 @@ impl Stream {
     pub fn tls_refusal(&self) -> Option<Alert> {
         let alert = self.app.tls()?.refusal()?;
         let in_time = self.closing.is_none_or(|closing| alert.frame <= closing.at.frame);
-        in_time.then_some(alert)
+        // Its length alone tells an alert from a farewell only while the peer has not finished.
+        let is_told = alert.description.is_some() || self.shows(alert.by.peer());
+        (in_time && is_told).then_some(alert)
     }
 
     /// The exchange that was open at the end, else the last one.
@@ -693,7 +695,8 @@ impl Stream {
         // Inside TLS, what is still to come is counted before it is encrypted.
         let counted = self.app.tls().is_none();
         let begun = counted && !matches!(exchange.answered, Progress::None | Progress::Lost);
-        let end = exchange.response_end.filter(|_| begun && self.shows(Side::Client))?;
+        let is_framed = begun && !exchange.may_be_whole;
+        let end = exchange.response_end.filter(|_| is_framed && self.shows(Side::Client))?;
         let acked = self.server_half().acked_data().max(exchange.response_start);
         Some((end - acked).max(0) as u64)
     }
