@@ -1316,12 +1316,14 @@ impl Stream {
         }
     }
 
+    /// A FIN, which takes back nothing that was seen before it, whatever its number says.
     fn fin_of(&self, side: Side, segment: &Segment<'_>) -> Fin {
         let syn = u32::from(segment.tcp.syn);
-        let start = self.halves[side as usize].position(segment.tcp.seq.wrapping_add(syn));
+        let half = &self.halves[side as usize];
+        let start = half.position(segment.tcp.seq.wrapping_add(syn));
         Fin {
             at: Mark { frame: segment.frame, time: segment.time },
-            end: start + i64::from(segment.payload_len),
+            end: (start + i64::from(segment.payload_len)).max(half.next()),
             answers: self.acks_fin(side.peer()),
             heeds: self.alerted[side.peer() as usize],
         }
