@@ -100,6 +100,13 @@ const UNTRACED: &[(&str, &str, &[&str], &str)] = &[
     ),
     (CUT, "told apart late", &[], "the message that tells the sides apart is cut"),
     (CUT, "that are no frames", &["requests", "responses"], "the bytes that are none are cut"),
+    (CUT, "chunked beside a length", &[], "what stands beside a length, which no server sends"),
+    (
+        CUT,
+        "the length of a response stands in front of the cut",
+        &["phase", "stage", "cause"],
+        "what stalls for so long looks like what is done, where the length is cut, too",
+    ),
 ];
 
 const FILTERED: &str = "filtered";
@@ -306,7 +313,7 @@ fn a_capture_of_ends_alone_contradicts_nothing() {
 
 #[test]
 fn cut_frames_contradict_nothing() {
-    for snaplen in [54, 64] {
+    for snaplen in [54, 64, 96, 256] {
         check(CUT, |frames| {
             let mut poor = Poor::whole(frames);
             for frame in &mut poor.frames {

@@ -84,6 +84,8 @@ pub enum Sign {
     AfterSilence,
     /// Data of the other side may be unread: it spoke last, or had not ended.
     Unread,
+    /// Where the last request ends is not in the capture.
+    RequestUnseen,
     /// Keep-alive probes of the side that reset stayed without an answer.
     ProbesUnanswered,
     /// Nothing that the client sent was acknowledged.
@@ -179,6 +181,7 @@ impl Sign {
                 "the sender of the answered segment had been silent for a second or more"
             }
             Unread => "data of the other side may be unread: it spoke last, or had not ended",
+            RequestUnseen => "where the last request ends is not in the capture",
             ProbesUnanswered => {
                 "keep-alive probes of the side that reset stayed without an answer, two or more"
             }
@@ -459,6 +462,7 @@ pub static ROWS: &[Row] = &[
             Cut(Phase::Handshake),
             // Then nobody can tell whether anything was unread.
             Cut(Phase::Unknown),
+            RequestUnseen,
             TlsRefused,
             Unprocessed,
             Tunnelled,
@@ -906,6 +910,10 @@ impl Signs<'_> {
                 stream.spoke_last() == Some(side.peer())
                     || side == Side::Server && (unfinished || just_answered)
             }),
+            RequestUnseen => {
+                let sent = stream.exchange().map(|exchange| exchange.sent);
+                matches!(sent, Some(Progress::Lost | Progress::Cut))
+            }
             ProbesUnanswered => {
                 // What the capture never shows is not known to be missing.
                 trace.probes.0 > 1 && trace.probes.1 == self.by() && !stream.caveats().one_sided
@@ -1081,7 +1089,8 @@ impl Signs<'_> {
                 false => "the last data came from the other side".to_owned(),
             },
             ResetByClient | ResetByServer | Cut(_) | Accepted | Established | NothingAsked
-            | NoReset | AfterPeerFin | Encrypted | Stayed | Tunnelled | Unrecognized => {
+            | NoReset | AfterPeerFin | Encrypted | Stayed | Tunnelled | Unrecognized
+            | RequestUnseen => {
                 return None
             }
         })

@@ -128,7 +128,9 @@ impl<'a> Verdict<'a> {
             return match transaction {
                 Transaction::Failed => Severity::Failure,
                 // What is not in the capture may have been lost.
-                Transaction::Unknown if self.closing().is_some() && self.lacks_bytes() => {
+                Transaction::Unknown
+                    if self.closing().is_some() && (self.lacks_bytes() || self.lacks_fin()) =>
+                {
                     Severity::Warning
                 }
                 // Browsers report code 1006.
@@ -322,6 +324,11 @@ impl<'a> Verdict<'a> {
         self.stream.effective_resets().is_some() || self.stream.fin(Side::Server).is_some()
     }
 
+    /// The end of one direction is not in the capture, though the direction is.
+    fn lacks_fin(&self) -> bool {
+        self.close() == Close::Unknown && !self.stream.caveats().one_sided
+    }
+
     fn ended_by_reset_of(&self, side: Side) -> bool {
         self.stream.effective_resets().is_some_and(|resets| resets.by == side)
     }
@@ -384,10 +391,11 @@ impl<'a> Verdict<'a> {
         self.stream.responses().filter(|&count| count > 0 || !self.capture.only_ends)
     }
 
-    /// The exchange that `transaction` is about.
+    /// The exchange that `transaction` is about; `None` where the capture may lack a later one.
     pub fn exchange(&self) -> Option<&Exchange> {
         // A response that the server sent unasked is no transaction.
-        self.stream.exchange().filter(|exchange| exchange.sent != Progress::None)
+        let asked = |exchange: &&Exchange| exchange.sent != Progress::None;
+        self.stream.exchange().filter(asked).filter(|last| !self.stream.may_be_followed(last))
     }
 
     /// Method and URI of that exchange.
@@ -428,7 +436,10 @@ impl<'a> Verdict<'a> {
     /// upstream, learns of this end; `None` while there is none.
     pub fn nginx_sees(&self) -> Option<bool> {
         self.closing()?;
-        let sees = self.stream.is_established() || self.leg() == Some(Leg::Upstream);
+        // A RST alone may have refused a SYN that is not in the capture.
+        let is_reset_alone = self.stream.is_reset_alone();
+        let sees = self.stream.is_established() && !is_reset_alone
+            || self.leg() == Some(Leg::Upstream);
         // Whether the handshake was completed is not known of some.
         (sees || self.stage() == Phase::Handshake).then_some(sees)
     }

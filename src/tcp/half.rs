@@ -266,6 +266,11 @@ impl Half {
         true
     }
 
+    /// Whether the capture lacks bytes of this direction, be it parts of frames.
+    pub fn has_losses(&self) -> bool {
+        self.losses != Losses::default()
+    }
+
     /// Whether the peer acknowledged bytes that the capture does not hold, so far.
     ///
     /// One byte that nothing follows is the peer's FIN, which counts like a byte and is not in

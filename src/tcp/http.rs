@@ -328,13 +328,26 @@ impl Http {
             || matches!(self.responses.state, State::Lost)
     }
 
+    /// Whether bytes that are not in the capture may hold a request behind the last one.
+    pub fn hides_requests(&self) -> bool {
+        self.has_hidden && matches!(self.requests.state, State::Lost)
+    }
+
+    /// Requests wait for their turn behind that of [`Http::exchange`].
+    pub fn is_pipelined(&self) -> bool {
+        self.open.len() > 1
+    }
+
     /// Messages of this side may have been missed.
     pub fn has_missed(&self, side: Side) -> bool {
-        let reader = match side {
+        self.has_hidden || self.reader(side).missed
+    }
+
+    fn reader(&self, side: Side) -> &Reader {
+        match side {
             Side::Client => &self.requests,
             Side::Server => &self.responses,
-        };
-        self.has_hidden || reader.missed
+        }
     }
 
     /// What is there of the first request's head, before it is known to be one.

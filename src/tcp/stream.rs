@@ -512,6 +512,11 @@ impl Stream {
         }
     }
 
+    /// Nothing but RSTs is in the capture.
+    pub fn is_reset_alone(&self) -> bool {
+        self.mid_stream() && !self.acknowledged && !self.halves.iter().any(|h| h.sent() > 0)
+    }
+
     /// No segment but SYN, FIN and RST is in the capture, though the connection had others: a
     /// capture filter left them out.
     pub fn shows_only_ends(&self) -> bool {
@@ -629,6 +634,20 @@ impl Stream {
         self.talk().and_then(Talk::exchange)
     }
 
+    /// Whether the client may have sent another request behind this exchange, the last that is
+    /// seen: the capture lacks bytes there, or shows too little of them.
+    pub fn may_be_followed(&self, last: &Exchange) -> bool {
+        let hides = match last.answered {
+            Progress::Complete if last.sent == Progress::Complete => Talk::hides_requests,
+            // Its answer may be over, and that of one that waits for its turn may have begun.
+            Progress::Lost | Progress::Cut => Talk::is_pipelined,
+            _ => return false,
+        };
+        self.talk().is_some_and(hides)
+            || self.lacks(Side::Client)
+            || self.client_half().has_hole()
+    }
+
     fn begun(&self) -> u64 {
         self.app.talk().map_or(0, Talk::begun)
     }
@@ -697,8 +716,11 @@ impl Stream {
         let begun = counted && !matches!(exchange.answered, Progress::None | Progress::Lost);
         let is_framed = begun && !exchange.may_be_whole;
         let end = exchange.response_end.filter(|_| is_framed && self.shows(Side::Client))?;
-        let acked = self.server_half().acked_data().max(exchange.response_start);
-        Some((end - acked).max(0) as u64)
+        let half = self.server_half();
+        let missing = (end - half.acked_data().max(exchange.response_start)).max(0);
+        // A FIN that is not in the capture counts like a byte.
+        let may_count_fin = half.acked_data() > half.sent();
+        (missing == 0 || !may_count_fin).then_some(missing as u64)
     }
 
     /// Whether the capture holds the direction of this side.
@@ -1147,9 +1169,11 @@ impl Stream {
         }
         self.alerted[side as usize] = ends_in_tls_alert(segment.payload, segment.payload_len);
         let is_alert = is_tls_alert(segment.payload, len);
-        // What is so short, and cut or alone, may be a farewell, too.
-        let is_hidden =
-            segment.payload.len() < len as usize || self.app.tls().is_none() && is_alert;
+        // What is so short, and cut, alone or behind a loss, may be a farewell, too.
+        let is_hidden = segment.payload.len() < len as usize
+            || self.app.tls().is_none() && is_alert
+            || self.http2().is_some_and(Http2::is_lost)
+            || self.talk().is_none() && self.halves.iter().any(Half::has_losses);
         self.may_be_farewell = len <= FAREWELL && is_hidden;
         let last_data = self.last_data;
         if !self.is_farewell(segment) {

@@ -219,6 +219,24 @@ impl Talk {
         }
     }
 
+    /// Whether there may be a request behind the last one that is seen.
+    pub fn hides_requests(&self) -> bool {
+        match self {
+            Talk::Http(http) => http.hides_requests(),
+            Talk::Http2(_) | Talk::FastCgi(_) => self.is_lost(),
+            Talk::Tunnel(_) => self.inner().is_some_and(Talk::hides_requests),
+        }
+    }
+
+    /// Requests wait for their turn behind that of [`Talk::exchange`].
+    pub fn is_pipelined(&self) -> bool {
+        match self {
+            Talk::Http(http) => http.is_pipelined(),
+            Talk::Http2(_) | Talk::FastCgi(_) => false,
+            Talk::Tunnel(_) => self.inner().is_some_and(Talk::is_pipelined),
+        }
+    }
+
     /// The side that has sent the last message, if nothing but silence tells that it has ended.
     pub fn ends_in_silence(&self) -> Option<Side> {
         let exchange = self.exchange().filter(|_| !self.is_unfollowed())?;
