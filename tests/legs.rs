@@ -469,3 +469,42 @@ fn who_was_refused_in_the_handshake_asked_nothing() {
     assert_eq!(told(refused), [NEITHER, client_of(2), upstream_of(1)]);
     assert_eq!(told(hidden), [NEITHER, NEITHER, NEITHER]);
 }
+
+/// A worker writes what it has read, which another one may have been told of later.
+#[test]
+fn what_only_the_order_of_lines_tells_of_an_upstream_is_no_link() {
+    let client = "open\nc GET:/a\ns 502:0 +0.1\nc .\nc F. +0.1\ns F.\nc .";
+    let upstream = "open\nc GET:/a\ns .\ns R.";
+    let failed = |worker: u32, number: u32, client: &str| {
+        format!(
+            "[error] {worker}#0: *{number} recv() failed (104: Connection reset by peer) while \
+             reading response header from upstream, client: {client}, server: h, request: \
+             \"GET /a HTTP/1.1\", upstream: \"http://10.0.0.3:8080/a\", host: \"h\""
+        )
+    };
+    let closed = |worker: u32, number: u32, client: &str| {
+        format!("[info] {worker}#0: *{number} client {client} closed keepalive connection")
+    };
+    let lines = [
+        failed(8, 2, "10.0.0.9"),
+        failed(7, 1, "10.0.0.1"),
+        closed(7, 1, "10.0.0.1"),
+        closed(8, 2, "10.0.0.9"),
+    ];
+    let mut session = Session::new();
+    session.set_time_zone("UTC").unwrap();
+    session.begin_error_log("error.log");
+    let log = lines.map(|line| format!("2024/01/01 00:00:00 {line}\n"));
+    session.log_bytes(log.concat().as_bytes());
+    session.end_log().unwrap();
+    let told = legs_in(
+        session,
+        &[
+            ("10.0.0.1:40000", "10.0.0.2:80", 0, client),
+            ("10.0.0.9:40000", "10.0.0.2:80", 1, client),
+            ("10.0.0.2:50000", "10.0.0.3:8080", 10, upstream),
+            ("10.0.0.2:50001", "10.0.0.3:8080", 40, upstream),
+        ],
+    );
+    assert!(told.iter().all(|(_, other)| other.is_none()), "{told:?}");
+}

@@ -842,6 +842,27 @@ fn the_last_line_that_nginxs_buffer_holds_may_be_whole() {
     }
 }
 
+/// Who knows the process writes in its name, and cannot know where the buffer ends.
+#[test]
+fn the_last_line_that_nginxs_buffer_holds_may_break_off() {
+    let victim = "2015/12/01 15:49:48 [error] 31#31: *4242 recv() failed (104: Connection reset by \
+                  peer) while reading response header from upstream, client: 10.0.0.1, server: s, \
+                  request: \"GET /a HTTP/1.1\", upstream: \"http://10.0.0.3:8080/a\", host: \"h";
+    let stderr =
+        "2015/12/01 15:49:48 [error] 31#31: *7 FastCGI sent in stderr: \"PHP message: ";
+    for buffer in [2047, 4095] {
+        for cut in [0, 1, 12, 30, 60] {
+            let mut entry =
+                format!("{stderr}{}\n{victim}", "x".repeat(buffer - stderr.len() - 1));
+            entry.replace_range(stderr.len()..stderr.len() + victim.len() - cut, "");
+            entry.truncate(buffer);
+            let log = format!("{RESET}\n{entry}\n{RESET}\n");
+            let (seen, counts) = summary(&[log.as_bytes()]);
+            assert_eq!((seen.len(), counts.quoted), (2, 1), "{log}");
+        }
+    }
+}
+
 #[test]
 fn what_a_header_or_a_gateways_error_holds_is_no_entry() {
     let victim = RESET.replace("*1", "*4242");

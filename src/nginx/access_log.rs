@@ -445,7 +445,10 @@ fn parse_object(line: &[u8]) -> Option<Values<'_>> {
         };
         if let Some(place) = Variable::of(key).and_then(|known| values.get_mut(known as usize))
         {
-            *place = Some(value);
+            // nginx writes nothing twice. Where it escapes nothing, a client can.
+            if place.replace(value).is_some_and(|other| other != value) {
+                return None;
+            }
         }
         rest = match after.trim_ascii_start() {
             b"}" => return Some(values),
@@ -547,6 +550,18 @@ mod tests {
         assert!(entry(format, "- - -").attempts().iter().all(|a| a.peer.is_none()));
         let many = "10.0.0.1:80, ".repeat(100) + "10.0.0.1:80";
         assert_eq!(entry("$upstream_addr", &many).attempts().len(), limits::UPSTREAMS);
+    }
+
+    #[test]
+    fn what_stands_twice_in_an_object_is_nobodys() {
+        let format = LogFormat::parse("json").unwrap();
+        let connection = |line: &str| {
+            parse(&format, line.as_bytes(), &mut false).map(|entry| entry.connection())
+        };
+        let forged = r#"{"http_user_agent":"x","connection":"7","x":"","connection":"9"}"#;
+        assert_eq!(connection(forged), None);
+        let same = r#"{"connection":"9","connection":"9"}"#;
+        assert_eq!(connection(same), Some(Some(9)));
     }
 
     #[test]

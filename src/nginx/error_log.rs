@@ -38,6 +38,9 @@ use crate::time::LogTime;
 /// the line end too, and Tengine and OpenResty have one of 4,096.
 pub(super) const CUT_LENGTHS: [usize; 2] = [2047, 4095];
 
+/// Where the level stands in an entry.
+pub(super) const LEVEL: usize = "YYYY/MM/DD HH:MM:SS ".len();
+
 const CLIENT: &[u8] = b", client: ";
 const UDP_CLIENT: &[u8] = b", udp client: ";
 const STARTTLS: &[u8] = b" using starttls";

@@ -17,10 +17,13 @@ use std::collections::VecDeque;
 
 use memchr::{memchr, memchr_iter, memmem};
 
-use super::error_log::{may_name_client, names_two_clients, CUT_LENGTHS};
+use super::error_log::{self, may_name_client, names_two_clients, CUT_LENGTHS, LEVEL};
 
 /// Bytes that an entry has at most, in nginx with the largest buffer.
 const REACH: u64 = CUT_LENGTHS[1] as u64;
+
+/// Bytes that level and process take at most: `[error] 54053#140735`.
+const HEAD: usize = 40;
 
 /// A line that begins an entry, or goes on with one.
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +61,8 @@ pub(super) struct Waiting {
 struct Beginning {
     number: u64,
     at: u64,
-    process: u64,
+    /// From the level on, to be read where it matters.
+    head: [u8; HEAD],
     is_header: bool,
 }
 
@@ -103,10 +107,10 @@ impl Quoted {
             None => false,
         };
         if may_hold_others {
-            let process = process(line.raw);
+            let head = head(line.raw);
             let is_header = line.begins == Some(Begins::Header);
             let number = line.number;
-            self.beginnings.push_back(Beginning { number, at: from, process, is_header });
+            self.beginnings.push_back(Beginning { number, at: from, head, is_header });
         }
         if line.begins.is_some() {
             self.last_other = Some(line.number).filter(|_| line.begins != Some(Begins::End));
@@ -167,18 +171,21 @@ impl Quoted {
     fn beginning_of_header(&self) -> Option<u64> {
         let mut headers = self.beginnings.iter().filter(|beginning| beginning.is_header);
         let last = headers.next_back()?;
-        let other = headers.find(|beginning| beginning.process != last.process);
+        let is_other = |beginning: &&Beginning| process(&beginning.head) != process(&last.head);
+        let other = headers.find(is_other);
         Some(other.unwrap_or(last).number)
     }
 
     /// The line that began an entry which fills nginx's buffer with the end of this line.
     fn beginning_of_full(&self, line: Line<'_>) -> Option<u64> {
         let end = self.at - 1;
-        let process = line.begins.map(|_| process(line.raw));
+        let head = line.begins.map(|_| head(line.raw));
         let is_full = |first: &&Beginning| {
             CUT_LENGTHS.contains(&((end - first.at) as usize))
-                // One that ends there by chance is another's only where another process wrote it.
-                && process.is_none_or(|process| process != first.process)
+                // One that ends there by chance is another's only where another process wrote it, or
+                // where it breaks off, as nothing else does.
+                && (head.is_none_or(|head| process(&head) != process(&first.head))
+                    || breaks_off(line.raw))
         };
         self.beginnings.iter().find(is_full).map(|first| first.number)
     }
@@ -208,9 +215,25 @@ fn goes_on_with_context(line: &[u8]) -> bool {
         || PARTS.iter().any(|part| memmem::find(line, part).is_some())
 }
 
-/// What stands for the process that wrote a line: its numbers, as they stand there.
-fn process(line: &[u8]) -> u64 {
-    let from = memchr(b']', line).unwrap_or(0);
-    let numbers = line.iter().skip(from).take_while(|&&b| b != b':');
-    numbers.fold(0, |all: u64, &b| all.wrapping_mul(31).wrapping_add(b.into()))
+/// Whether an entry ends within its context, and is not as long as nginx's buffer.
+fn breaks_off(line: &[u8]) -> bool {
+    !CUT_LENGTHS.contains(&line.len())
+        && error_log::parse(line).is_ok_and(|entry| entry.truncated)
+}
+
+/// What a line has from its level on.
+fn head(line: &[u8]) -> [u8; HEAD] {
+    let rest = line.get(LEVEL..).unwrap_or_default();
+    rest.first_chunk().copied().unwrap_or_else(|| {
+        let mut head = [0; HEAD];
+        head.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+        head
+    })
+}
+
+/// The numbers of the process that wrote a line.
+fn process(head: &[u8; HEAD]) -> &[u8] {
+    let from = memchr(b']', head).unwrap_or(0);
+    let rest = head.get(from..).unwrap_or_default();
+    rest.get(..memchr(b':', rest).unwrap_or(rest.len())).unwrap_or_default()
 }

@@ -13,7 +13,7 @@
 
 use memchr::{memchr, memchr_iter};
 
-use super::error_log::{self, ErrorEntry, Stamp};
+use super::error_log::{self, ErrorEntry, Stamp, LEVEL};
 use super::message::{self, End};
 use super::prefix;
 use super::quoted::{Begins, Line, Quoted};
@@ -22,9 +22,6 @@ use crate::time::LogTime;
 
 /// What some editors put at the beginning of a file.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-
-/// Where the level stands in an entry.
-const LEVEL: usize = "YYYY/MM/DD HH:MM:SS ".len();
 
 /// What is said of a file without a byte, be it an error log or not.
 pub(super) const EMPTY: &str =
