@@ -431,7 +431,8 @@ pub static ROWS: &[Row] = &[
     Row {
         word: "unread_data",
         needs: &[ResetByClient, Is(Form::Active), Unread, Unrecognized],
-        not: &[AfterPeerFin, ProbesUnanswered, TlsRefused, Tunnelled],
+        // In the midst of an encrypted exchange, an abort looks the same.
+        not: &[AfterPeerFin, Encrypted, ProbesUnanswered, TlsRefused, Tunnelled],
         or: Some("forced_abort"),
         sentence:
             "The client closed its socket with data of the server still unread, or aborts \
