@@ -508,3 +508,27 @@ fn what_only_the_order_of_lines_tells_of_an_upstream_is_no_link() {
     );
     assert!(told.iter().all(|(_, other)| other.is_none()), "{told:?}");
 }
+
+/// That an entry names the upstream's address tells nothing where another client asked the same, of
+/// which no entry tells where it was passed on.
+#[test]
+fn an_entry_that_names_the_upstream_is_not_the_only_one_that_may_have_asked_it() {
+    let gone = "open\nc GET:/a\ns .\nc F. +0.05\ns .\ns F.\nc .";
+    let given_up = "open\nc GET:/a\ns .\nc F. +0.04\ns F.\nc .";
+    let told = legs_in(
+        logged(
+            "[info] 7#7: *1 epoll_wait() reported that client prematurely closed connection, so \
+             upstream connection is closed too while sending request to upstream, client: \
+             10.0.0.1, server: h, request: \"GET /a HTTP/1.1\", upstream: \
+             \"http://10.0.0.3:8080/a\", host: \"h\"",
+        ),
+        &[
+            ("10.0.0.1:40000", "10.0.0.2:80", 0, gone),
+            ("10.0.0.9:40000", "10.0.0.2:80", 5, CLIENT),
+            ("10.0.0.2:50000", "10.0.0.3:8080", 8, given_up),
+            // The other client's second attempt, while nginx may not know yet that the first has gone.
+            ("10.0.0.2:50001", "10.0.0.3:8080", 65, "open\nc GET:/a\ns 200:10 x*10\nc ."),
+        ],
+    );
+    assert!(told[0].1 != Some(3) && told[3].1 != Some(0), "{told:?}");
+}

@@ -578,14 +578,21 @@ impl Pairing {
         let Endpoint { addr, port } = passed.place.server;
         let server = addr.map(|addr| (addr, port));
         let names = |asker: &Asker| server.is_some() && asker.upstream == server;
-        match self.fitting(&[Key::Logged(request)], passed, names) {
-            Fitting::None => {}
-            found => return found.one(),
+        let named = self.fitting(&[Key::Logged(request)], passed, names);
+        let alike = passed.place.client.map(|host| {
+            let [earlier, unreadable] = doubtful(host, request);
+            [Key::RequestAt(host, request), earlier, unreadable]
+        });
+        match named {
+            Fitting::None => self.fitting(&alike?, passed, |_| true).one(),
+            // Others may have been passed on to the same server, of which no entry tells.
+            Fitting::One(place) => {
+                let is_other = |asker: &Asker| asker.who != self.askers[place as usize].who;
+                let others = alike.map(|keys| self.fitting(&keys, passed, is_other));
+                matches!(others, None | Some(Fitting::None)).then_some(place)
+            }
+            Fitting::Several => None,
         }
-        let host = passed.place.client?;
-        let [earlier, unreadable] = doubtful(host, request);
-        let keys = [Key::RequestAt(host, request), earlier, unreadable];
-        self.fitting(&keys, passed, |_| true).one()
     }
 
     /// Which askers have this in common with an upstream, and waited while it was asked.
