@@ -287,6 +287,8 @@ pub struct Stream {
     alerted: [bool; 2],
     /// The server has gone on after a second of silence or more with nobody asking.
     has_paused: bool,
+    /// Each side's window was closed when it last said so.
+    full: [bool; 2],
     burst: Option<Burst>,
     fins: [Option<Fin>; 2],
     /// FINs behind a RST, few of which there are.
@@ -348,6 +350,7 @@ impl Stream {
             last_speaker: None,
             alerted: [false; 2],
             has_paused: false,
+            full: [false; 2],
             burst: None,
             fins: [None; 2],
             late_fins: Vec::new(),
@@ -891,11 +894,13 @@ impl Stream {
         }
     }
 
-    /// Whether nothing follows a burst of this side, which has arrived.
+    /// Whether nothing follows a burst of this side, which has arrived. Who may not send says
+    /// nothing by being silent.
     fn has_ended(&self, side: Side, burst: Burst, now: CaptureTime) -> bool {
         let half = &self.halves[side as usize];
         let is_quiet = now.since(burst.time) >= BURST_END;
-        is_quiet && !half.has_hole() && half.acked() >= burst.end
+        let may_send = !self.full[side.peer() as usize];
+        is_quiet && may_send && !half.has_hole() && half.acked() >= burst.end
     }
 
     fn mid_stream(&self) -> bool {
@@ -996,6 +1001,7 @@ impl Stream {
         self.last_side = self.last_side.map(Side::peer);
         self.last_speaker = self.last_speaker.map(Side::peer);
         self.alerted.reverse();
+        self.full.reverse();
         self.trace.turn_round();
         if let Some(closing) = &mut self.closing {
             closing.by = closing.by.peer();
@@ -1111,6 +1117,7 @@ impl Stream {
             return;
         }
         self.acknowledged |= !segment.tcp.syn;
+        self.full[side as usize] = segment.tcp.window == 0;
         let peer = side.peer();
         let half = &mut self.halves[peer as usize];
         half.start_at(segment.tcp.ack);
