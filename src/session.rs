@@ -175,7 +175,16 @@ impl Session {
         if segment.stream >= limits::STREAMS {
             return Err(Error::Limit { what: "TCP streams", limit: limits::STREAMS.into() });
         }
-        let segment = &Segment { time: segment.time.bounded(), ..*segment };
+        let time = segment.time.bounded();
+        // Hardly any is out of bounds, and only those are copied.
+        let bounded;
+        let segment = match time == segment.time {
+            true => segment,
+            false => {
+                bounded = Segment { time, ..*segment };
+                &bounded
+            }
+        };
         self.frames.add(segment)?;
         // What was decrypted is not kept: it can be long, and few segments have any.
         let can_wait = segment.decrypted.is_empty();

@@ -48,8 +48,8 @@ fn words(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// An address, with a port or without.
 fn address(word: &[u8]) -> Option<IpAddr> {
     // Most values are none, and are not worth a closer look.
-    if !word.first().is_some_and(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'['))
-    {
+    let may_be = |byte: &u8| byte.is_ascii_hexdigit() || b".:[]%".contains(byte);
+    if !word.iter().all(may_be) {
         return None;
     }
     let word = std::str::from_utf8(word).ok()?;

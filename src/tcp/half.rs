@@ -301,16 +301,15 @@ impl Half {
             || self.cut().is_some_and(|cut| cut > end)
     }
 
-    /// Gives a hole that the peer acknowledged a chance to fill, then passes over it.
-    pub fn mind_holes(&mut self, hand_on: &mut dyn FnMut(i64, Piece<'_>)) {
+    /// Gives a hole that the peer acknowledged a chance to fill. Tells whether it had that, and is
+    /// to be passed over now.
+    pub fn tires_of_holes(&mut self) -> bool {
         if !self.lacks_acked() {
             self.hole_age = 0;
-            return;
+            return false;
         }
         self.hole_age += 1;
-        if self.hole_age > HOLE_PATIENCE {
-            self.pass_holes(hand_on);
-        }
+        self.hole_age > HOLE_PATIENCE
     }
 
     /// Passes over every hole that the peer has acknowledged: those bytes were sent and have

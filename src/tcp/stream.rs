@@ -215,6 +215,18 @@ struct Asked {
     earlier: u64,
 }
 
+/// What the payload has told up to some moment.
+struct Told {
+    /// Requests that were begun.
+    begun: u64,
+    /// Bytes of a conversation by bursts.
+    said: u64,
+    /// The frame in which HTTP/2 last announced its end.
+    announced: u32,
+    /// Responses of HTTP/2 that are complete.
+    completed: u64,
+}
+
 /// Which of 64 bits stands for a request with this [`http::request_hash`].
 pub fn request_bit(request: u64) -> u32 {
     request as u32 % u64::BITS
@@ -620,7 +632,9 @@ impl Stream {
 
     /// The HTTP/2 conversation, if the payload is recognized as one.
     pub fn http2(&self) -> Option<&Http2> {
-        self.talk().and_then(Talk::http2)
+        // Most are none, and that is told faster than what else has to be so.
+        let http2 = self.app.talk()?.http2()?;
+        self.talk().map(|_| http2)
     }
 
     /// The alert that ended the TLS handshake before the connection ended.
@@ -675,10 +689,11 @@ impl Stream {
     /// The bits of all requests so far, if another one can begin with what this side sends
     /// now, and all of them are known.
     fn last_asked(&self, side: Side) -> Option<u64> {
-        let exchange = self.exchange().filter(|_| side == Side::Client)?;
-        let asked = self.asked.filter(|asked| asked.begun == self.begun())?;
-        let follows = exchange.sent == Progress::Complete && self.http2().is_none();
-        let request = exchange.request.as_deref().filter(|_| follows)?;
+        let asked = self.asked.filter(|_| side == Side::Client)?;
+        let talk = self.app.talk().filter(|talk| talk.begun() == asked.begun)?;
+        let in_turn = Some(talk).filter(|talk| talk.http2().is_none())?;
+        let exchange = in_turn.exchange().filter(|e| e.sent == Progress::Complete)?;
+        let request = exchange.request.as_deref()?;
         Some(asked.earlier | 1 << request_bit(http::request_hash(request.as_bytes())))
     }
 
@@ -931,7 +946,7 @@ impl Stream {
         let copy = self.is_copy(side, segment);
         self.seen[side as usize] = true;
         let Header { syn, fin, rst, .. } = segment.tcp;
-        self.shows_others |= !(syn || fin || rst);
+        self.shows_others = self.shows_others || !(syn || fin || rst);
         // Where time stamps go back, so does the order of the segments.
         self.bad_order |= segment.time < self.latest;
         self.latest = self.latest.max(segment.time);
@@ -1037,8 +1052,8 @@ impl Stream {
         let same = self.last_key[side as usize].replace(key) == Some(key);
         let counted = key.1 != 0;
         self.copies |= same && counted;
-        let at_once = segment.time.since(self.latest) < COPIED_WITHIN;
-        same && (counted || self.copies && last_side == Some(side) && at_once)
+        let at_once = || segment.time.since(self.latest) < COPIED_WITHIN;
+        same && (counted || self.copies && last_side == Some(side) && at_once())
     }
 
     /// Whether this SYN is not the one before it once more, which a copy can be that stands
@@ -1129,9 +1144,11 @@ impl Stream {
         }
         half.acknowledge(half.position(segment.tcp.ack));
         self.revive_if_alive();
-        let before = self.halves[peer as usize].next();
-        self.hand_on(peer, |half, then| half.mind_holes(then));
-        self.note_late(peer, before);
+        if self.halves[peer as usize].tires_of_holes() {
+            let before = self.halves[peer as usize].next();
+            self.hand_on(peer, |half, then| half.pass_holes(then));
+            self.note_late(peer, before);
+        }
         if self.acks_fin(peer) && segment.payload_len == 0 && !segment.tcp.fin {
             self.fin_acked_apart |= self.fins[side as usize].is_none();
         }
@@ -1153,9 +1170,7 @@ impl Stream {
         let start = self.halves[side as usize].position(seq);
         let reopened = self.reopen_holes(side, start + i64::from(segment.payload_len));
         let before = self.halves[side as usize].next();
-        let said = self.app.said();
-        let farewell = self.announced();
-        let begun = self.begun();
+        let told = self.told();
         let last = self.last_asked(side);
         let (len, bytes) = (segment.payload_len, segment.payload);
         let fresh = self.hand_on(side, |half, then| half.take(start, len, bytes, then));
@@ -1166,28 +1181,31 @@ impl Stream {
         if reopened {
             self.give_up_holes();
         }
-        if self.begun() > begun {
-            let earlier = if begun == 0 && self.begun() == 1 { Some(0) } else { last };
-            let earlier = earlier.filter(|_| self.begun() == begun + 1).unwrap_or(u64::MAX);
-            self.asked = Some(Asked { at: segment.time, begun: self.begun(), earlier });
+        let now = self.told();
+        if now.begun > told.begun {
+            let earlier = if told.begun == 0 && now.begun == 1 { Some(0) } else { last };
+            let earlier = earlier.filter(|_| now.begun == told.begun + 1).unwrap_or(u64::MAX);
+            self.asked = Some(Asked { at: segment.time, begun: now.begun, earlier });
         }
         if !fresh {
             return false;
         }
-        self.alerted[side as usize] = ends_in_tls_alert(segment.payload, segment.payload_len);
-        let is_alert = is_tls_alert(segment.payload, len);
+        self.alerted[side as usize] = ends_in_tls_alert(bytes, len);
+        let is_alert = is_tls_alert(bytes, len);
         // What is so short, and cut, alone or behind a loss, may be a farewell, too.
-        let is_hidden = segment.payload.len() < len as usize
-            || self.app.tls().is_none() && is_alert
-            || self.http2().is_some_and(Http2::is_lost)
-            || self.talk().is_none() && self.halves.iter().any(Half::has_losses);
-        self.may_be_farewell = len <= FAREWELL && is_hidden;
+        let is_hidden = || {
+            bytes.len() < len as usize
+                || is_alert && self.app.tls().is_none()
+                || self.http2().is_some_and(Http2::is_lost)
+                || self.talk().is_none() && self.halves.iter().any(Half::has_losses)
+        };
+        self.may_be_farewell = len <= FAREWELL && is_hidden();
         let last_data = self.last_data;
-        if !self.is_farewell(segment) {
-            self.note_speech(side, segment.time, said);
+        if !(is_alert && self.is_past_tls_handshake()) {
+            self.note_speech(side, segment.time, now.said != told.said);
         }
-        let [announced, done] = self.announced();
-        if len <= FAREWELL && announced > farewell[0] && done == farewell[1] {
+        let has_announced = now.announced > told.announced && now.completed == told.completed;
+        if len <= FAREWELL && has_announced {
             self.last_data = last_data;
         }
         self.data_after_fin |= self.acks_fin(side.peer()) && self.fins[side as usize].is_none();
@@ -1198,14 +1216,13 @@ impl Stream {
         true
     }
 
-    /// An alert of TLS behind the handshake: it says only that no more is to come.
-    fn is_farewell(&self, segment: &Segment<'_>) -> bool {
-        let tls = self.app.tls().filter(|tls| tls.established() || tls.is_lost());
-        tls.is_some() && is_tls_alert(segment.payload, segment.payload_len)
+    /// From now on, an alert of TLS says only that no more is to come.
+    fn is_past_tls_handshake(&self) -> bool {
+        self.app.tls().is_some_and(|tls| tls.established() || tls.is_lost())
     }
 
-    /// Notes that a side has said something new at this time; by then `said` was said.
-    fn note_speech(&mut self, side: Side, now: CaptureTime, said: u64) {
+    /// Notes that a side has said something new at this time, and whether it belongs to a burst.
+    fn note_speech(&mut self, side: Side, now: CaptureTime, in_burst: bool) {
         let last = self.last_data.replace(now);
         let silence = last.map_or(0, |last| now.since(last));
         self.has_paused = side == Side::Server
@@ -1213,18 +1230,22 @@ impl Stream {
                 || silence >= SECOND && self.last_speaker == Some(Side::Server));
         if self.effective_resets().is_none() {
             self.last_speaker = Some(side);
-            if self.app.said() != said {
+            if in_burst {
                 let end = self.halves[side as usize].next();
                 self.burst = Some(Burst { time: now, end });
             }
         }
     }
 
-    /// The frame in which HTTP/2 last announced its end, and how many responses are complete.
-    fn announced(&self) -> [u64; 2] {
-        self.http2().map_or([0; 2], |http| {
-            [http.goaway.map_or(0, |goaway| goaway.frame.into()), http.completed]
-        })
+    /// What the payload has told by now.
+    fn told(&self) -> Told {
+        let http = self.http2();
+        Told {
+            begun: self.begun(),
+            said: self.app.said(),
+            announced: http.and_then(|http| http.goaway).map_or(0, |goaway| goaway.frame),
+            completed: http.map_or(0, |http| http.completed),
+        }
     }
 
     /// Passes over what was acknowledged and is not in the capture, as the end of the connection
@@ -1567,10 +1588,10 @@ impl Stream {
     /// there was any.
     fn note_late(&mut self, side: Side, before: i64) -> bool {
         let progress = self.progress();
-        let Some(closing) = self.closing else { return false };
         if progress[side as usize] == before {
             return false;
         }
+        let Some(closing) = self.closing else { return false };
         let by_reset = self.is_reset(closing.at.frame);
         let belongs = by_reset || closing.by == side || before < closing.acked[side as usize];
         let peer = side.peer() as usize;

@@ -131,7 +131,7 @@ impl Streams {
         let Streams { slots, packed, rounds, taken, patience, at_hand, .. } = self;
         *taken += 1;
         let Header { syn, fin, rst, .. } = segment.tcp;
-        self.shows_others |= !(syn || fin || rst);
+        self.shows_others = self.shows_others || !(syn || fin || rst);
         let index = segment.stream as usize;
         if index >= slots.len() {
             // An eighth more each time: twice as much would be empty for half of the captures.
