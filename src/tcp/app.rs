@@ -52,6 +52,8 @@ pub struct Around {
     pub unseen: Option<i64>,
     /// What of this side the other has acknowledged.
     pub acked: i64,
+    /// What this side has acknowledged of the other.
+    pub heard: i64,
     /// The frame of the capture that it comes from.
     pub frame: u32,
     /// What the piece is inside of.

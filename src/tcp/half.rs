@@ -82,6 +82,8 @@ pub struct Half {
     sent: i64,
     /// The furthest position that the peer acknowledged.
     acked: i64,
+    /// The furthest position that a segment without data says that it stands at.
+    told: i64,
     /// A FIN says that there is no data at or behind this position.
     limit: Option<i64>,
     /// A reset says that what lies further on no longer counts. Few streams have one.
@@ -119,7 +121,7 @@ impl Half {
             return;
         }
         self.rival = self.base.filter(|_| self.by_syn);
-        (self.base, self.by_syn, self.acked) = (base, true, 0);
+        (self.base, self.by_syn, self.acked, self.told) = (base, true, 0, 0);
     }
 
     /// Both sides go on from the start with the number that they agreed on: of two, the one
@@ -127,7 +129,7 @@ impl Half {
     pub fn settle(&mut self, number: u32) {
         let Some((base, rival)) = self.base.zip(self.rival) else { return };
         if !self.has_begun() && number.wrapping_sub(rival) < number.wrapping_sub(base) {
-            (self.base, self.rival, self.acked) = (Some(rival), Some(base), 0);
+            (self.base, self.rival, self.acked, self.told) = (Some(rival), Some(base), 0, 0);
         }
     }
 
@@ -186,6 +188,20 @@ impl Half {
             self.lost_at = Some(position);
         }
         self.acked = self.acked.max(position);
+    }
+
+    /// Notes that this side had sent everything before this position, by the number of a segment
+    /// without data: old segments and keep-alive probes bear lower ones, and what goes on behind
+    /// a reset does not count.
+    pub fn stand_at(&mut self, position: i64) {
+        if self.cut.is_none() && position - self.next <= FURTHEST {
+            self.told = self.told.max(position);
+        }
+    }
+
+    /// Whether the peer acknowledged one number behind all that was seen: a byte, or a FIN.
+    pub fn may_lack_fin(&self) -> bool {
+        self.limit.is_none() && self.acked == self.sent.max(self.next) + 1
     }
 
     /// A FIN: from now on nothing at or behind this position is taken.
@@ -297,7 +313,7 @@ impl Half {
         self.losses.gap
             || self.losses.astray
             || self.limit.is_some_and(|limit| limit != self.next)
-            || self.acked > end
+            || self.acked.max(self.told) > end
             || self.cut().is_some_and(|cut| cut > end)
     }
 

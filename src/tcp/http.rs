@@ -73,6 +73,8 @@ pub struct Exchange {
     pub interim: bool,
     /// What ends the response.
     pub ends_by: EndsBy,
+    /// What the client had acknowledged of the server when its request began.
+    heard: i64,
     /// The response stands in the capture before its request, which lies before this position.
     asked_before: Option<i64>,
     /// Silence behind a [cut](Progress::Cut) request tells that it is complete: it has no body.
@@ -225,6 +227,10 @@ pub struct Http {
     pub completed: u64,
     /// A 101, or a 2xx to CONNECT: what follows is this, and no HTTP/1.x.
     pub next: Option<Next>,
+    /// What the client has acknowledged of the server.
+    heard: i64,
+    /// Which of the requests so far are answered, nobody can tell.
+    unpaired: bool,
     /// What is answered now may have been asked by bytes before this position, not seen yet.
     unseen: Option<i64>,
     /// Like [`Exchange::asked_before`], of responses that others have followed since.
@@ -338,6 +344,11 @@ impl Http {
         self.open.len() > 1
     }
 
+    /// Requests were seen, and nobody can tell which of them is answered by what follows.
+    pub fn is_unpaired(&self) -> bool {
+        self.unpaired
+    }
+
     /// Messages of this side may have been missed.
     pub fn has_missed(&self, side: Side) -> bool {
         self.has_hidden || self.reader(side).missed
@@ -359,8 +370,10 @@ impl Http {
         }
     }
 
-    /// Takes the next piece that the client sent, and its position.
-    pub fn client(&mut self, at: i64, piece: Piece<'_>) {
+    /// Takes the next piece that the client sent, and its position. `heard`: the client has
+    /// received what the server sent up to there.
+    pub fn client(&mut self, at: i64, piece: Piece<'_>, heard: i64) {
+        self.heard = heard;
         match piece {
             Piece::Data(bytes) => self.request_bytes(at, bytes),
             Piece::Missing(count) => self.request_missing(at, count),
@@ -576,6 +589,7 @@ impl Http {
 
     fn begin_request(&mut self, at: i64) {
         self.begun += 1;
+        self.unpaired = false;
         self.requests.serial = self.begun;
         self.requests.state = State::Head(Vec::new());
         if matches!(self.responses.state, State::Cut(0)) {
@@ -595,6 +609,7 @@ impl Http {
                 serial,
                 sent: Progress::Begun,
                 request_start: at,
+                heard: self.heard,
                 ..Exchange::default()
             });
         }
@@ -682,11 +697,19 @@ impl Http {
             return &[];
         }
         let goes_on = self.dialect.goes_on();
-        if matches!(self.responses.state, State::Lost) && goes_on && starts_response(bytes) {
-            // Of several open requests, the last is the one whose answer begins now.
-            let keep = self.open.len().saturating_sub(1);
-            self.open.drain(..keep);
-            self.responses.state = State::Idle;
+        let is_lost = matches!(self.responses.state, State::Lost) && !self.unpaired;
+        if is_lost && goes_on && starts_response(bytes) {
+            match self.is_for_last(at) {
+                true => {
+                    let keep = self.open.len().saturating_sub(1);
+                    self.open.drain(..keep);
+                    self.responses.state = State::Idle;
+                }
+                false => {
+                    self.unpaired = true;
+                    self.forget();
+                }
+            }
         }
         if matches!(self.responses.state, State::Cut(0)) && goes_on && starts_response(bytes) {
             self.end_cut_response();
@@ -753,6 +776,15 @@ impl Http {
             at += (before - bytes.len()) as i64;
         }
         &[]
+    }
+
+    /// Whether a response that begins here, after a loss, can only be for the last of the open
+    /// requests: the client had not received it when it asked, and had received something since
+    /// the request before.
+    fn is_for_last(&self, at: i64) -> bool {
+        let mut open = self.open.iter().rev().map(|exchange| exchange.heard);
+        let Some(last) = open.next() else { return true };
+        last <= at && open.next().is_none_or(|before| before < last)
     }
 
     fn response_missing(&mut self, at: i64, count: u64) {
@@ -1046,9 +1078,20 @@ fn may_start_request(bytes: &[u8]) -> bool {
     }
 }
 
-/// Whether these bytes start with a request line, whole and beyond doubt.
+/// Whether these bytes start with a request line, whole and beyond doubt: what it asks for has a
+/// form of its own (RFC 9112, section 3.2), and lines of other protocols may end in a version, too.
 pub fn starts_request(bytes: &[u8]) -> bool {
-    opening(bytes) == Opening::Request
+    let words = skip_line_ends(bytes).split(|byte| *byte == b' ');
+    let mut words = words.filter(|word| !word.is_empty());
+    let (method, target) = (words.next(), words.next().unwrap_or_default());
+    let is_target = match method {
+        Some(b"CONNECT") => true,
+        _ => {
+            matches!(target, [b'/' | b'*', ..])
+                || memchr::memmem::find(target, b"://").is_some()
+        }
+    };
+    is_target && opening(bytes) == Opening::Request
 }
 
 /// Whether a request certainly starts with these bytes, though its first line may be cut.
@@ -1587,7 +1630,7 @@ mod tests {
             let piece = missing.unwrap_or(Piece::Data(text.as_bytes()));
             match *side {
                 ">" => {
-                    http.client(from_client, piece);
+                    http.client(from_client, piece, at);
                     from_client += piece.len() as i64;
                 }
                 "<" => {
@@ -1683,7 +1726,9 @@ mod tests {
         let mut http = Http::default();
         let out = play(&mut http, &[(">", GET), ("<", answer), ("<", "7")]);
         assert_eq!(out, r#"1/0 Some("GET /a") Complete/Lost Some(200)"#, "past a body");
-        let out = play(&mut http, &[(">", GET), ("<", "HTTP/1.1 204 No Content\r\n\r\n")]);
+        let next = [(">", GET), ("<", "HTTP/1.1 204 No Content\r\n\r\n")];
+        let script = [(">", GET), ("<", answer), ("<", "7"), next[0], next[1]];
+        let out = play(&mut Http::default(), &script);
         assert_eq!(out, r#"2/1 Some("GET /a") Complete/Complete Some(204)"#, "in step again");
     }
 

@@ -727,7 +727,8 @@ impl Stream {
         is_whole.then_some((fin.end - exchange.response_start).max(0))
     }
 
-    /// Bytes that a response's framing promised and the client never acknowledged.
+    /// Bytes that a response's framing promised and the client never acknowledged; `None` where
+    /// a FIN that was not seen may be one of them.
     pub fn missing(&self, exchange: &Exchange) -> Option<u64> {
         // Inside TLS, what is still to come is counted before it is encrypted.
         let counted = self.app.tls().is_none();
@@ -1163,11 +1164,14 @@ impl Stream {
 
     /// Takes the payload of a segment, and tells whether it brought anything new.
     fn payload(&mut self, side: Side, segment: &Segment<'_>) -> bool {
-        if segment.payload_len == 0 {
-            return false;
-        }
         let seq = segment.tcp.seq.wrapping_add(u32::from(segment.tcp.syn));
         let start = self.halves[side as usize].position(seq);
+        if segment.payload_len == 0 {
+            if self.established && !segment.tcp.syn {
+                self.halves[side as usize].stand_at(start);
+            }
+            return false;
+        }
         let reopened = self.reopen_holes(side, start + i64::from(segment.payload_len));
         let before = self.halves[side as usize].next();
         let told = self.told();
@@ -1288,11 +1292,12 @@ impl Stream {
         let unseen = self.client_half();
         let unseen = unseen.lacks_acked().then(|| unseen.acked_data());
         let acked = self.halves[side as usize].acked();
+        let heard = self.halves[side.peer() as usize].acked();
         let Stream { halves, app, frame, .. } = self;
         step(&mut halves[side as usize], &mut |at, piece| {
             let joined_late = joined_late || at > 0;
             let layer = Layer::Connection;
-            let around = Around { joined_late, unseen, acked, frame: *frame, layer };
+            let around = Around { joined_late, unseen, acked, heard, frame: *frame, layer };
             app.take(side, at, piece, around);
         })
     }

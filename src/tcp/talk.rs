@@ -69,7 +69,7 @@ impl Talk {
     /// Takes the next piece that a side sent, and its position.
     pub fn take(&mut self, side: Side, at: i64, piece: Piece<'_>, around: Around) {
         match (&mut *self, side) {
-            (Talk::Http(http), Side::Client) => http.client(at, piece),
+            (Talk::Http(http), Side::Client) => http.client(at, piece, around.heard),
             (Talk::Http(http), Side::Server) => {
                 let rest = http.server(at, piece, around.unseen);
                 if self.switch(around.layer) && !rest.is_empty() {
@@ -203,7 +203,8 @@ impl Talk {
 
     /// No message was recognized so far, of a conversation that the capture joins late.
     pub fn is_unrecognized(&self) -> bool {
-        matches!(self, Talk::Http(http) if http.exchange().is_none() && http.is_lost())
+        let is_lost = |http: &Http| http.exchange().is_none() && http.is_lost();
+        matches!(self, Talk::Http(http) if is_lost(http) && !http.is_unpaired())
     }
 
     /// Whether every message of a side was seen, as far as that can be told.
