@@ -56,6 +56,8 @@ pub struct Fit {
     pub time: CaptureTime,
     /// The host that was asked.
     pub(super) server: Option<IpAddr>,
+    /// Its port.
+    pub(super) port: u16,
     /// The capture shows that the request was sent on it, or does not tell.
     pub(super) asked: bool,
 }
@@ -322,6 +324,7 @@ pub fn fits(traits: &Traits, window: i64, events: &Events, ends: &mut Ends<'_>) 
             stranger,
             claimed,
             server: end.server.addr,
+            port: end.server.port,
             withheld: false,
             delta: written.since(event.time),
             about_reset: matches!(kind, Kind::Reset(_)),

@@ -23,6 +23,7 @@ use crate::correlate::fit::{candidates, ends, fits, fits_end, End, Ends, Fit, Kn
 use crate::correlate::legs::{Addresses, BUSY};
 use crate::correlate::order;
 use crate::correlate::pace::Pace;
+use crate::correlate::process::{Claim, InOrder};
 use crate::correlate::store::{is_access, Kept, Store, Traits};
 use crate::correlate::strangers::{drop_scarce, Strangers};
 use crate::limits;
@@ -646,13 +647,42 @@ fn decide_all(groups: Vec<Group>, store: &Store) -> Vec<(u32, Match)> {
     // What is told without the order confirms it.
     let (told, few): (Vec<_>, Vec<_>) = few.into_iter().partition(|part| pair_count(part) <= 1);
     let mut out: Vec<(u32, Match)> = told.iter().flat_map(decide_few).collect();
+    // In a storm lines may be so late that the stream that they are about no longer fits, and another
+    // one does.
+    for (_, found) in &mut out {
+        let named = [Criterion::Port, Criterion::RequestId];
+        if !named.iter().any(|criterion| found.evidence.has(*criterion)) {
+            found.score = found.score.min(CERTAIN - 1);
+        }
+    }
     crowds.extend(few.into_iter().flatten());
     let told: Vec<Group> = told.into_iter().flatten().collect();
     let (narrowed, rest) = order::narrow(&crowds, &told, store);
     rest.iter().for_each(|group| crowd::leave_open(group, &group.fits, &mut out));
+    let known = told.iter().chain(&narrowed).flat_map(|group| &group.fits);
+    let known: HashMap<u32, Fit> = known.map(|fit| (fit.stream, *fit)).collect();
     let parts = parts(narrowed);
     out.extend(parts.iter().flat_map(|part| decide(&pairs(part), store, Asked::Before)));
+    doubt_crossing(&mut out, &known, store);
     out
+}
+
+/// Leaves open what was told of clients against the order in which one process numbers them.
+fn doubt_crossing(decided: &mut [(u32, Match)], fits: &HashMap<u32, Fit>, store: &Store) {
+    let claim = |stream: u32, found: &Match| {
+        let kept = store.kept(found.entry).filter(|_| !is_access(found.entry))?;
+        let is_told = found.certain && found.leg == Leg::Client;
+        Claim::new(kept.pid, kept.connection.filter(|_| is_told)?, fits.get(&stream)?)
+    };
+    let in_order =
+        InOrder::new(decided.iter().filter_map(|(stream, found)| claim(*stream, found)));
+    for (stream, found) in decided {
+        if claim(*stream, found).is_some_and(|claim| !in_order.has(claim)) {
+            // Its number and those nearby cannot all be right.
+            found.rivals = found.rivals.max(1);
+            found.leave_open();
+        }
+    }
 }
 
 /// Where the order is asked.

@@ -15,6 +15,7 @@ pub mod legs;
 pub mod matcher;
 mod order;
 mod pace;
+mod process;
 pub mod reasons;
 pub mod report;
 pub mod store;

@@ -21,6 +21,7 @@ use crate::correlate::agreement::Phases;
 use crate::correlate::chain::{Chains, Link};
 use crate::correlate::fit::Fit;
 use crate::correlate::matcher::Group;
+use crate::correlate::process::{Claim, InOrder};
 use crate::correlate::store::{is_access, Kept, Store, Traits};
 use crate::limits;
 use crate::nginx::message::{Leg, Shows};
@@ -45,8 +46,15 @@ const TIGHT: f64 = 1.25;
 
 /// Entries that have to be told without asking their neighbours, for these to tell how far apart
 /// in time two have to be to be in order, and the share of these that has to be so.
-const MEASURED: usize = 500;
-const IN_ORDER: f64 = 0.998;
+const MEASURED: usize = 200;
+const IN_ORDER: f64 = 0.999;
+
+/// How much further two may lie apart than was measured.
+const UNSEEN: i64 = 2;
+
+/// Share of the entries that have to be told without asking their neighbours for the order to decide
+/// among those.
+const CLEAR: f64 = 0.1;
 
 /// What is never told apart, in nanoseconds.
 const RACE_AT_LEAST: i64 = 1_000_000;
@@ -193,6 +201,12 @@ pub(super) fn narrow(
         for (order, series) in &series {
             told |= ask(*order, series, &mut items);
         }
+        for _ in 0..ROUNDS {
+            match ask_processes(&mut items, store) {
+                true => told = true,
+                false => break,
+            }
+        }
         if !told {
             break;
         }
@@ -289,6 +303,32 @@ fn ask(order: Order, series: &[(u64, u32)], items: &mut [Item<'_>]) -> bool {
     told
 }
 
+/// Drops what the numbers of one process do not leave, between those that one stream is left for;
+/// whether that is anything.
+fn ask_processes(items: &mut [Item<'_>], store: &Store) -> bool {
+    let claim = |item: &Item<'_>, at: u32| {
+        let kept = store.kept(item.entry).filter(|kept| kept.traits.leg == Leg::Client)?;
+        // An access log tells no process.
+        let number = kept.connection.filter(|_| !is_access(item.entry))?;
+        Claim::new(kept.pid, number, &item.fits[at as usize])
+    };
+    let single = items.iter().filter(|item| item.count() == 1);
+    let told = single.filter_map(|item| claim(item, *item.candidates().first()?));
+    let in_order = InOrder::new(told);
+    let mut dropped = false;
+    for item in items.iter_mut() {
+        let Left::These(these) = &item.left else { continue };
+        let allowed = |&&at: &&u32| claim(item, at).is_none_or(|claim| in_order.allow(claim));
+        let left: Vec<u32> = these.iter().filter(allowed).copied().collect();
+        // One that nothing is left for shows that something nearby is wrong.
+        if !left.is_empty() && left.len() < these.len() {
+            dropped = true;
+            item.left = Left::These(left);
+        }
+    }
+    dropped
+}
+
 /// What an order leaves open.
 struct Slack<'a> {
     order: Order,
@@ -299,6 +339,8 @@ struct Slack<'a> {
     units: Vec<Unit>,
     /// Entries that are out of order are left alone.
     is_tight: bool,
+    /// Enough entries are told without asking their neighbours.
+    is_informed: bool,
     /// Nanoseconds that two have to lie apart to be in order; `None` if that is not known.
     race: Option<i64>,
 }
@@ -349,7 +391,17 @@ impl<'a> Slack<'a> {
             unit.alone = sums[to] - sums[from];
         }
         let is_tight = moments.len() as f64 <= chains.best as f64 * TIGHT;
-        Slack { order, links, moments, chains, units, is_tight, race: race(&clear) }
+        let is_informed = clear.len() as f64 >= units.len() as f64 * CLEAR;
+        Slack {
+            order,
+            links,
+            moments,
+            chains,
+            units,
+            is_tight,
+            is_informed,
+            race: race(&clear),
+        }
     }
 
     /// Whether a link may hold for all that the order tells.
@@ -359,13 +411,17 @@ impl<'a> Slack<'a> {
         let lost = self.chains.best - self.chains.through[link];
         let apart = unit.best.map(|best| self.moments[stream as usize].0.since(best).abs());
         let near = || apart.zip(self.race).is_none_or(|(apart, race)| apart < race);
+        // What was measured tells more than the few that may be left alone.
+        let spare = if self.race.is_some() { FAR } else { SPARE };
         match (unit.needed, unit.alone) {
             // A line may be late by any time, and there is none to tell that from.
             _ if !self.is_tight && self.order != Order::Numbers => true,
+            // Where all are alike, one that is out of order moves its neighbours, and none shows it.
+            _ if !self.is_informed => true,
             (false, _) => lost <= FAR * (1 + unit.alone),
             (true, alone) if !self.is_tight => lost <= FAR + SPARE_FOR_EACH * alone,
-            (true, 0) => lost == 0 || lost <= SPARE && near(),
-            (true, alone) => lost <= SPARE + SPARE_FOR_EACH * alone,
+            (true, 0) => lost == 0 || lost <= spare && near(),
+            (true, alone) => lost <= SPARE + SPARE_FOR_EACH * alone || lost <= spare && near(),
         }
     }
 }
@@ -380,7 +436,8 @@ fn race(series: &[CaptureTime]) -> Option<i64> {
         late.push(latest.since(time));
     }
     let most = (series.len() as f64 * IN_ORDER) as usize;
-    (series.len() >= MEASURED).then(|| RACE_AT_LEAST.max(*late.select_nth_unstable(most).1))
+    let apart = (series.len() >= MEASURED).then(|| *late.select_nth_unstable(most).1);
+    apart.map(|apart| RACE_AT_LEAST.max(UNSEEN * apart))
 }
 
 /// The entries that fit the fewest streams, as many as the budget of pairs allows, in their
@@ -446,6 +503,7 @@ mod tests {
             stranger: false,
             claimed: false,
             server: None,
+            port: 80,
             withheld: false,
             moment: Some(time),
             time,

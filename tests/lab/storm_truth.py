@@ -5,11 +5,14 @@ somebody who has only packets and that log could know.
 An entry is **decidable** if of all streams only its own agrees with these facts:
 - leg, who ended it, FIN or RST, and of an upstream its address;
 - the request of the last exchange, or that there was none;
-- the second of the entry, give or take `SLACK`;
-- order: of a client's connection, that its handshake was complete between those of the entries
-  with the next lower and the next higher `*N`; of an upstream's, that it ended between those of
-  the lines before and behind. Two that lie within `RACE` of each other are not told apart.
-The neighbours' streams are taken from the truth, so no answer of rstdiag's has a part in it.
+- the second of the entry, as late as lines are at most in this recording;
+- order: of a client's connection, that its handshake was complete after those of the entries with
+  lower `*N` and before those with higher ones; of an upstream's, that it ended after those of the
+  lines before and before those of the lines behind. Each order holds only as far as it does in
+  this recording: by the longest time that two streams stand the other way round, of one process
+  and of several.
+These times and the neighbours' streams are taken from the truth, so no answer of rstdiag's has a
+part in it.
 """
 
 from __future__ import annotations
@@ -21,13 +24,16 @@ import time
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from dataclasses import dataclass, field
+from itertools import accumulate
+from math import inf
 from pathlib import Path
-from typing import Dict, Iterator, List, Optional, Set, Tuple
+from typing import Dict, Iterable, Iterator, List, Optional, Tuple
 
 from network import NGINX_IP
 
 Address = Tuple[str, int]
-SLACK, RACE = 0.02, 0.001
+# Seconds by which nginx's idea of the time may lag behind the capture's.
+TICK = 0.02
 
 _FIN, _SYN, _RST, _ACK = 0x01, 0x02, 0x04, 0x10
 _REQUEST = re.compile(rb"(?:GET|POST) \S+")
@@ -175,17 +181,65 @@ def _attach(entries: List[Entry], streams: List[Stream], debug: bytes,
         bind = binds.get(clients[entry.number].client[1])
         tried = asked[entry.number, entry.upstream] or [
             s for s in by_address.get((NGINX_IP, bind or 0), ()) if s.server == entry.upstream]
-        ended = [s for s in tried if entry.kind in s.ends and s.number not in taken]
+        # Nothing is written about an end before it came, in the second of its line at the latest.
+        ended = [s for s in tried if entry.kind in s.ends and s.number not in taken
+                 and s.ends[entry.kind] < entry.second + 1 + TICK]
         if ended:
             entry.stream = ended[0]
             taken.add(ended[0].number)
     return clients
 
 
+@dataclass
+class Order:
+    """An order of entries, and how far it holds: `across` and `within` are the seconds by which
+    two streams stood the other way round at most, whoever wrote about them and of one process."""
+
+    ranks: List[int]
+    highest: List[float]
+    lowest: List[float]
+    across: float
+    within: float
+
+    def bounds(self, rank: int) -> Tuple[float, float]:
+        """Between which instants a stream stands, as those before and behind tell."""
+        before, behind = bisect_left(self.ranks, rank), bisect_right(self.ranks, rank)
+        low = self.highest[before - 1] - self.across if before else -inf
+        high = self.lowest[behind] + self.across if behind < len(self.ranks) else inf
+        return low, high
+
+
+def _inversion(times: Iterable[float]) -> float:
+    """The most by which an instant is earlier than one before it."""
+    times = list(times)
+    return max((high - time for high, time in zip(accumulate(times, max), times)), default=0.0)
+
+
+def _order(places: List[Tuple[int, float, int]]) -> Tuple[Order, Dict[int, Order]]:
+    """The order of ranks, instants and processes: of all, and of each process."""
+    places = sorted(places)
+    by_process: Dict[int, List[Tuple[int, float, int]]] = defaultdict(list)
+    for place in places:
+        by_process[place[2]].append(place)
+    within = max((_inversion(time for _, time, _ in series) for series in by_process.values()),
+                 default=0.0)
+
+    def order(series: List[Tuple[int, float, int]], across: float) -> Order:
+        times = [time for _, time, _ in series]
+        return Order([rank for rank, _, _ in series], list(accumulate(times, max)),
+                     list(accumulate(reversed(times), min))[::-1], across, within)
+
+    return (order(places, _inversion(time for _, time, _ in places)),
+            {process: order(series, within) for process, series in by_process.items()})
+
+
 def _decide(entries: List[Entry], streams: List[Stream]) -> Dict[int, int]:
     """Streams besides its own that an entry could be about, by its line."""
     def place(leg: str, kind: Tuple[str, str], stream: Stream) -> float:
         return stream.opened if leg == "client" else stream.ends[kind]
+
+    def rank(entry: Entry) -> int:
+        return entry.number if entry.leg == "client" else entry.line
 
     index: Dict[object, List[Tuple[float, float, int]]] = defaultdict(list)
     for stream in streams:
@@ -197,37 +251,46 @@ def _decide(entries: List[Entry], streams: List[Stream]) -> Dict[int, int]:
                 index[leg, kind, server, request].append(row)
     for rows in index.values():
         rows.sort()
-    places: Dict[str, List[Tuple[int, float]]] = {"client": [], "upstream": []}
-    logged: Dict[Tuple[str, Tuple[str, str]], Set[int]] = defaultdict(set)
     known = [e for e in entries if e.stream and e.kind in e.stream.ends]
+    places: Dict[str, List[Tuple[int, float, int]]] = {"client": [], "upstream": []}
+    logged: Dict[Tuple[str, Tuple[str, str], int], Entry] = {}
+    early = late = 0.0
     for entry in known:
         assert entry.stream
-        rank = entry.number if entry.leg == "client" else entry.line
-        places[entry.leg].append((rank, place(entry.leg, entry.kind, entry.stream)))
-        logged[entry.leg, entry.kind].add(entry.stream.number)
-    for series in places.values():
-        series.sort()
+        own = place(entry.leg, entry.kind, entry.stream)
+        places[entry.leg].append((rank(entry), own, entry.pid))
+        logged[entry.leg, entry.kind, entry.stream.number] = entry
+        when = entry.stream.ends[entry.kind]
+        early, late = max(early, when - entry.second - 1), max(late, entry.second - when)
+    orders = {leg: _order(series) for leg, series in places.items()}
     rivals: Dict[int, int] = {}
     for entry in known:
         assert entry.stream
-        series = places[entry.leg]
-        rank = entry.number if entry.leg == "client" else entry.line
-        before, behind = bisect_left(series, (rank,)), bisect_left(series, (rank + 1,))
-        low = series[before - 1][1] if before else 0.0
-        high = series[behind][1] if behind < len(series) else float("inf")
+        whole, by_process = orders[entry.leg]
+        low, high = whole.bounds(rank(entry))
+        own_low, own_high = by_process[entry.pid].bounds(rank(entry))
         own = place(entry.leg, entry.kind, entry.stream)
+
+        def may_swap(number: int, at: float) -> bool:
+            other = logged.get((entry.leg, entry.kind, number))
+            if other is None:
+                return True
+            # By how much the two would stand the other way round.
+            apart = own - at if rank(other) < rank(entry) else at - own
+            return apart <= (whole.within if other.pid == entry.pid else whole.across)
+
         idle = entry.request is None and entry.stream.request is not None
         server = entry.upstream if entry.leg == "upstream" else None
         # Whom an upstream refuses, it does not hear what for.
         request = entry.request if entry.stream.request else None
         rows = index[entry.leg, entry.kind, server, "any" if idle else request]
-        start = bisect_left(rows, (min(low, own) - RACE,))
-        stop = bisect_right(rows, (max(high, own) + RACE, float("inf"), 0))
+        start = bisect_left(rows, (max(low, own_low),))
+        stop = bisect_right(rows, (min(high, own_high), inf, 0))
         rivals[entry.line] = sum(
             1 for at, when, number in rows[start:stop]
             if number != entry.stream.number
-            and entry.second - SLACK <= when <= entry.second + 1 + SLACK
-            and (abs(at - own) < RACE or number not in logged[entry.leg, entry.kind]))
+            and entry.second - late <= when <= entry.second + 1 + early
+            and may_swap(number, at))
     return rivals
 
 
