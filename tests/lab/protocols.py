@@ -337,14 +337,21 @@ def reset(clients: List[Client]) -> None:
     for client in clients:
         client.arrive()
     time.sleep(0.2)
-    for client in clients:
-        client.reset()
+    cut(clients, Client.reset)
 
 
 def reset_in_upload(clients: List[Client]) -> None:
-    """The first is reset in the middle of an upload, and the others when all was said."""
-    clients[0].reset_in_upload()
-    reset(clients[1:])
+    """The first is reset in the middle of an upload, and the others when that was said."""
+    cut(clients, Client.reset_in_upload)
+
+
+def cut(clients: List[Client], first: Callable[[Client], None]) -> None:
+    """Ends the first, and the others behind the server's word on that: FTP tells the control
+    connection that the one for the file was cut."""
+    first(clients[0])
+    for other in clients[1:]:
+        other.hear(b"\r\n")
+        other.reset()
 
 
 ENDS = (closed, reset, reset_in_upload)
