@@ -28,7 +28,8 @@ from pathlib import Path
 from typing import Callable, Iterator, List
 from urllib.parse import quote
 
-from network import CLIENT, CLIENT_NET, NGINX, NGINX_IP, UPSTREAM, UPSTREAM_NET, Capture, Network
+from network import (CLIENT, CLIENT_NET, NGINX, NGINX_IP, UPSTREAM, UPSTREAM_NET, Capture, Network,
+                     settle)
 from proxy import Nginx
 
 APP = f"{UPSTREAM_NET}.1"
@@ -197,7 +198,7 @@ def play(stage: Stage) -> None:
             else:
                 stage.ends(attacker, uri)
             forger.close()
-        time.sleep(0.3)
+        settle(0.3)
 
 
 def record(target: Path, home: Path, level: str) -> None:
@@ -205,11 +206,11 @@ def record(target: Path, home: Path, level: str) -> None:
     with Network() as network:
         application = Application(network)
         with Nginx(network, home, NGINX, NGINX_IP, configuration(level)) as nginx:
-            time.sleep(0.2)  # what it writes about the connection by which it was tried
+            settle(0.2)  # what it writes about the connection by which it was tried
             nginx.forget_start()
             with Capture(network, target / "capture.pcap") as capture:
                 play(Stage(network, application))
-                time.sleep(0.3)
+                settle(0.3)
                 capture.stop()
             (target / "error.log").write_bytes(nginx.error_log())
         application.close()

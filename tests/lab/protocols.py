@@ -32,7 +32,7 @@ import time
 from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Tuple
 
-from network import CLIENT, NGINX, NGINX_IP, Capture, Network
+from network import CLIENT, NGINX, NGINX_IP, Capture, Network, settle
 
 # How long anything may take, on however busy a machine.
 PATIENCE = 120
@@ -336,7 +336,7 @@ def reset(clients: List[Client]) -> None:
     """Each is reset when the server has all that was said, and has said all that it says."""
     for client in clients:
         client.arrive()
-    time.sleep(0.2)
+    settle(0.2)
     cut(clients, Client.reset)
 
 
@@ -371,7 +371,7 @@ def record(target: Path, home: Path) -> None:
                         how = end if is_first or end is closed else reset
                         truth.append({"protocol": name, "client": client.name,
                                       "end": how.__name__})
-            time.sleep(0.5)
+            settle(0.5)
             capture.stop()
     (target / "truth.json").write_text(json.dumps(truth, indent=1) + "\n", encoding="utf-8")
 
