@@ -13,6 +13,7 @@ use std::sync::OnceLock;
 
 mod support;
 
+use rstdiag::limits;
 use rstdiag::session::Session;
 use support::article;
 use support::found::{by_core, by_tshark, lines};
@@ -276,6 +277,25 @@ fn the_published_case_is_the_same_in_tshark() {
     let found = by_tshark(&capture, &options);
     assert_eq!(found, by_core(&mut session));
     assert_eq!(found.values().flat_map(lines).count(), 5);
+}
+
+/// A line that stands there more often than is shown: it is shown so often, and the rest is
+/// summed up.
+#[test]
+fn what_is_not_shown_of_many_entries_is_summed_up() {
+    let log = sample_log();
+    let mut lines_of_log = log.split_inclusive(|byte| *byte == b'\n');
+    let idle =
+        lines_of_log.find(|line| line.ends_with(b"10.77.1.40 closed keepalive connection\n"));
+    let many = file("many.log", &idle.unwrap().repeat(limits::SHOWN + 4));
+    let found = by_tshark(&capture(), &options(&many));
+    let shown: Vec<u64> = (1..=limits::SHOWN as u64).collect();
+    let mut summed_up = found.values().filter(|found| !found["rstdiag.log.more"].is_empty());
+    let stream = summed_up.next().expect("a stream with more entries than are shown");
+    assert!(stream["rstdiag.client"][0].starts_with("10.77.1.40:"), "{stream:?}");
+    assert_eq!(stream["rstdiag.log.more"], ["4"]);
+    assert_eq!(lines(stream), shown);
+    assert_eq!(summed_up.next(), None);
 }
 
 #[test]
