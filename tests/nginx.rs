@@ -18,9 +18,6 @@ use rstdiag::nginx::reader::{Counts, ErrorLogReader};
 use rstdiag::{limits, time::LogTime};
 use serde::Deserialize;
 
-#[path = "support/growth.rs"]
-mod growth;
-
 // -- cases as data ------------------------------------------------------------------------
 
 #[derive(Deserialize)]
@@ -740,21 +737,6 @@ fn pieces_give_what_the_whole_gives() {
         }
         assert_eq!(summary(&pieces), whole);
     }
-}
-
-#[test]
-fn deceptive_lines_take_linear_time() {
-    growth::grows_linearly("bytes of a line", limits::LOG_LINE / 2, |len| {
-        let mut line = b"2015/12/01 15:49:48 [info] 1#0: *1 recv() failed".to_vec();
-        while line.len() < len - 60 {
-            line.extend_from_slice(b", client: 1, server: 2, request: \"a\", host: \" \"");
-        }
-        let start = growth::cpu_time();
-        for _ in 0..100 {
-            exercise(&line);
-        }
-        growth::cpu_time() - start
-    });
 }
 
 #[test]

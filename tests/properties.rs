@@ -11,7 +11,6 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
 
 use rstdiag::correlate::verdict::{Transaction, Verdict};
 use rstdiag::session::{Session, When};
@@ -20,7 +19,6 @@ use rstdiag::time::CaptureTime;
 use support::builder::{Capture, Frame, Talk};
 use support::cases::{self, Case};
 use support::fields;
-use support::growth::{cpu_time, grows_linearly};
 use support::random::Random;
 
 type Fields = BTreeMap<&'static str, String>;
@@ -441,165 +439,4 @@ fn a_log_may_come_in_any_pieces() {
             assert_eq!(split, whole, "cut at {at}");
         }
     }
-}
-
-// ---- Growth ------------------------------------------------------------------------------
-
-/// Feeds segments `(from the client, sequence number, payload)` of one stream.
-fn feed_all(segments: impl Iterator<Item = (bool, u32, Vec<u8>)>) -> Duration {
-    let ends = [40_000, 80].map(|port| Endpoint { addr: Some([10, 0, 0, 1].into()), port });
-    let mut session = Session::new();
-    let start = cpu_time();
-    let mut last = 0;
-    for (frame, (from_client, seq, payload)) in (1..).zip(segments) {
-        let (src, dst) = if from_client { (ends[0], ends[1]) } else { (ends[1], ends[0]) };
-        let tcp = Header { seq, ack: 1, ack_flag: true, syn: frame == 1, ..Header::default() };
-        let tcp = Header { ack_flag: frame > 1, ..tcp };
-        let segment = Segment {
-            frame,
-            layer: 0,
-            stream: 0,
-            time: CaptureTime(i64::from(frame) * 1_000_000),
-            src,
-            dst,
-            tcp,
-            payload_len: payload.len() as u32,
-            payload: &payload,
-            ip_id: Some(frame as u16),
-            ttl: Some(64),
-            decrypted: &[],
-        };
-        session.feed(&segment).unwrap();
-        last = frame;
-    }
-    let verdict = session.verdict(last, 0, When::Final).unwrap();
-    ask_all(&verdict);
-    cpu_time() - start
-}
-
-fn open() -> impl Iterator<Item = (bool, u32, Vec<u8>)> {
-    std::iter::once((true, 0, Vec::new()))
-}
-
-#[test]
-fn out_of_order_segments_grow_linearly() {
-    grows_linearly("segments behind a hole", 50_000, |count| {
-        let segments = (0..count as u32).map(|n| (true, 100 + 10 * n, vec![b'x'; 10]));
-        feed_all(open().chain(segments))
-    });
-    grows_linearly("segments in reverse", 50_000, |count| {
-        let segments = (0..count as u32).rev().map(|n| (true, 100 + 10 * n, vec![b'x'; 10]));
-        feed_all(open().chain(segments))
-    });
-    grows_linearly("pairs in reverse", 50_000, |count| {
-        let segments = (0..count as u32).map(|n| (true, 1 + 10 * (n ^ 1), vec![b'x'; 10]));
-        feed_all(open().chain(segments))
-    });
-}
-
-/// Time to ask for the causes of as many bad gateways as there are upstreams that refused.
-fn ask_bad_gateways(count: usize) -> Duration {
-    let mut capture = Capture::default();
-    for number in 0..count as i64 {
-        let ends = [["10.0.0.1", "10.0.0.2:80"], ["10.0.0.2", "10.0.0.3:9000"]];
-        let scripts = [
-            "open\nc GET:/a\ns 502:2 x*2\nc .\nc F.\ns F.\nc .",
-            "isn 1000 0\nc S +0.004\ns R. seq=0 passive",
-        ];
-        for ([client, server], script) in ends.into_iter().zip(scripts) {
-            let mut talk = Talk::between(&format!("{client}:{}", 10_000 + number), server);
-            talk.start += number * 100_000_000;
-            capture.play(&talk, script);
-        }
-    }
-    // No stream is put to rest: from some size on most are, and each then takes longer.
-    let mut session = Session::with_patience(u64::from(u32::MAX));
-    support::feed(&mut session, &capture.frames(), |_, _| ());
-    let start = cpu_time();
-    let mut explained = 0;
-    for stream in session.streams().collect::<Vec<_>>() {
-        let cause = session.verdict_of(stream, When::Final).unwrap().cause();
-        let evidence = cause.map(|cause| cause.evidence.concat()).unwrap_or_default();
-        explained += usize::from(evidence.contains("got no answer"));
-    }
-    assert_eq!(explained, count, "each 502 has its upstream");
-    cpu_time() - start
-}
-
-#[test]
-fn causes_of_bad_gateways_grow_linearly() {
-    grows_linearly("bad gateways", 3_000, ask_bad_gateways);
-}
-
-#[test]
-fn a_head_in_single_bytes_grows_linearly() {
-    for line_end in [false, true] {
-        grows_linearly("bytes of a head", 30_000, |count| {
-            let start: &[u8] = if line_end { b"GET / HTTP/1.1\r\nA: " } else { b"GET /" };
-            let bytes = start.iter().copied().chain(std::iter::repeat(b'x')).take(count);
-            let segments = (1..).zip(bytes).map(|(seq, byte)| (true, seq, vec![byte]));
-            feed_all(open().chain(segments))
-        });
-    }
-}
-
-#[test]
-fn pipelined_requests_grow_linearly() {
-    let request = b"GET / HTTP/1.1\r\n\r\n";
-    grows_linearly("requests without response", 50_000, |count| {
-        let segments =
-            (0..count as u32).map(|n| (true, 1 + n * request.len() as u32, request.to_vec()));
-        feed_all(open().chain(segments))
-    });
-    let response = b"HTTP/1.1 204 No Content\r\n\r\n";
-    grows_linearly("requests with responses", 50_000, |count| {
-        let segments = (0..count as u32).flat_map(|n| {
-            [
-                (true, 1 + n * request.len() as u32, request.to_vec()),
-                (false, 1 + n * response.len() as u32, response.to_vec()),
-            ]
-        });
-        feed_all(open().chain(segments))
-    });
-}
-
-#[test]
-fn a_close_with_holes_grows_linearly() {
-    // After the FIN every segment may fill a hole that was given up.
-    grows_linearly("late segments", 20_000, |count| {
-        let ends = [40_000, 80].map(|port| Endpoint { addr: Some([10, 0, 0, 1].into()), port });
-        let mut session = Session::new();
-        let start = cpu_time();
-        for frame in 1..=count as u32 {
-            let seq = if frame < 3 { 0 } else { 10 * (count as u32 - frame) + 5 };
-            let fin = frame == 1500;
-            let from_client = frame % 2 == 0 || frame < 3;
-            let (src, dst) = if from_client { (ends[0], ends[1]) } else { (ends[1], ends[0]) };
-            let tcp = Header {
-                seq,
-                ack: u32::MAX / 4,
-                ack_flag: frame > 1,
-                syn: frame == 1,
-                fin,
-                ..Header::default()
-            };
-            let payload = [b'x'; 200];
-            let segment = Segment {
-                frame,
-                layer: 0,
-                stream: 0,
-                time: CaptureTime(i64::from(frame)),
-                src,
-                dst,
-                tcp,
-                payload_len: 200,
-                payload: &payload,
-                ip_id: None,
-                ttl: None,
-                decrypted: &[],
-            };
-            session.feed(&segment).unwrap();
-        }
-        cpu_time() - start
-    });
 }

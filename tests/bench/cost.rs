@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 mod hostile;
+mod linear;
 mod memory;
 mod reading;
 #[path = "../support/mod.rs"]
@@ -30,9 +31,10 @@ const ROUNDS: usize = 5;
 const CONNECTIONS: u32 = 16_000;
 
 /// What is measured, by the words that name it.
-const PARTS: [(&str, fn()); 5] = [
+const PARTS: [(&str, fn()); 6] = [
     ("passes", passes),
     ("growth", growth),
+    ("linear", linear::grow),
     ("reading", reading),
     ("memory", memory),
     ("hostile", hostile),
@@ -41,7 +43,10 @@ const PARTS: [(&str, fn()); 5] = [
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     let known = |word: &String| PARTS.iter().any(|(name, _)| name == word);
-    assert!(wanted.iter().all(known), "the parts are passes, growth, reading, memory, hostile");
+    assert!(
+        wanted.iter().all(known),
+        "the parts are passes, growth, linear, reading, memory, hostile"
+    );
     for (name, measure) in PARTS {
         if wanted.is_empty() || wanted.iter().any(|word| word == name) {
             measure();

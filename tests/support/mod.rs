@@ -27,7 +27,6 @@ pub mod cases;
 pub mod fields;
 #[cfg(feature = "wireshark")]
 pub mod found;
-pub mod growth;
 #[cfg(feature = "wireshark")]
 pub mod host;
 pub mod lab;
