@@ -17,7 +17,7 @@ import socket
 import subprocess
 import time
 from pathlib import Path
-from typing import Iterator, List, Optional, Tuple, TypeVar
+from typing import Callable, Iterator, List, Optional, Tuple, TypeVar
 
 CLIENT, NGINX, UPSTREAM = "client", "nginx", "upstream"
 HOSTS = (CLIENT, NGINX, UPSTREAM)
@@ -62,14 +62,16 @@ def _is_at_work(process: int) -> bool:
         return False  # it has just ended
 
 
-def settle(seconds: float) -> None:
+def settle(seconds: float, is_held_up: Callable[[], bool] = lambda: False,
+           patience: float = 10) -> None:
     """Lets what was sent arrive, and whoever gets it act on it: for so long, and then, on a
-    machine that is too busy for that, until none of this lab's programs is at work."""
+    machine that is too busy for that, until none of this lab's programs is at work, or waits to
+    go on."""
     time.sleep(seconds)
-    deadline, at_rest = time.monotonic() + 10, 0
+    deadline, at_rest = time.monotonic() + patience, 0
     while at_rest < 3 and time.monotonic() < deadline:
         try:
-            at_work = any(map(_is_at_work, _descendants(os.getpid())))
+            at_work = any(map(_is_at_work, _descendants(os.getpid()))) or is_held_up()
         except OSError:
             at_work = False
         at_rest = 0 if at_work else at_rest + 1

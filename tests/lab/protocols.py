@@ -36,7 +36,9 @@ from network import CLIENT, NGINX, NGINX_IP, Capture, Network, settle
 
 # How long anything may take, on however busy a machine.
 PATIENCE = 120
-BULK = b"x" * 200_000
+# An upload that is cut, and how much of it the client's kernel takes before the server's does.
+BULK = b"x" * 1_000_000
+AHEAD = 100_000
 
 Command = Tuple[str, ...]
 Process = subprocess.Popen  # of bytes
@@ -191,11 +193,14 @@ class Client:
         self.sock.close()
 
     def reset_in_upload(self) -> None:
-        """Resets with most of an upload still to be sent: it is larger than both buffers."""
+        """Resets with most of an upload still to be sent: it is larger than both buffers. A server
+        that reads as fast as this sends may get all of it."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, AHEAD)
         self.sock.setblocking(False)
+        sent = 0
         with contextlib.suppress(BlockingIOError):
-            while True:
-                self.sock.send(BULK)
+            while sent < len(BULK):
+                sent += self.sock.send(BULK[sent:])
         self.reset()
 
 

@@ -10,6 +10,8 @@ it accepts, and a header that it sends to the upstream. See README.md next to th
 from __future__ import annotations
 
 import argparse
+import array
+import fcntl
 import heapq
 import json
 import os
@@ -21,12 +23,13 @@ import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Callable, Dict, Generator, List, Optional, Tuple
 
-from network import CLIENT, CLIENT_NET, NGINX_IP, UPSTREAM, UPSTREAM_NET, Capture, Network
+from network import CLIENT, CLIENT_NET, NGINX_IP, UPSTREAM, UPSTREAM_NET, Capture, Network, settle
 from proxy import Nginx
 from storm_truth import Recording, tell
 
@@ -481,6 +484,14 @@ def read_slowly(pipe: Path, log: Path, rest: float) -> None:
             time.sleep(rest)
 
 
+def is_unread(pipe: Path) -> bool:
+    """Whether nginx has said something that its reader has yet to take."""
+    left = array.array("i", [0])
+    with open(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as end:
+        fcntl.ioctl(end, termios.FIONREAD, left)
+    return left[0] > 0
+
+
 def cut(whole: Path, snaplen: int, target: Path) -> None:
     """The same capture, as it would have been taken with a snaplen. The truth needs all of it."""
     with open(whole, "rb") as source, open(target, "wb") as out:
@@ -513,7 +524,8 @@ def storm(directory: Path, connections: int, play: Play, seed: int) -> None:
             with Nginx(network, home, config=lambda home: configuration(home, play)) as nginx:
                 with Capture(network, recording.capture, buffer=BUFFER,
                              interface=play.interface) as capture:
-                    time.sleep(0.5)  # until it is known what nginx said while it started
+                    is_held_up = (lambda: is_unread(pipe)) if play.rest else (lambda: False)
+                    settle(0.5, is_held_up, PATIENCE)  # what nginx says while it starts
                     nginx.forget_start()
                     debug_log.write_bytes(b"")
                     normal = normal_traffic(network, play)
@@ -524,7 +536,8 @@ def storm(directory: Path, connections: int, play: Play, seed: int) -> None:
                         for process in normal:
                             process.send_signal(signal.SIGINT)
                             process.wait()
-                    time.sleep(1.0)  # the last packets, and what nginx says about them
+                    # The last packets, and what nginx says about them.
+                    settle(0.5, is_held_up, PATIENCE)
                     capture.stop()
                 recording.error_log.write_bytes(nginx.error_log())
                 (directory / "access.log").write_bytes(nginx.access_log())
