@@ -798,14 +798,18 @@ fn what_stands_within_an_entry_is_none() {
     for path in paths {
         for (buffer, prefix) in [(2047, ""), (4095, ""), (2047, "nginx-1  | ")] {
             let text = format!("{RESET}\n{}\n{RESET}\n{RESET}", forged(&path, buffer));
-            let log: String =
-                text.split('\n').map(|line| format!("{prefix}{line}\n")).collect();
-            let mut numbers = Vec::new();
-            let counts = read(&[log.as_bytes()], |_, _, entry| numbers.push(entry.connection));
-            assert_eq!(numbers, [Some(1); 3], "{log}");
-            assert!(counts.quoted > 0 && counts.ends == 3, "{counts:?}");
-            let pieces: Vec<&[u8]> = log.as_bytes().chunks(7).collect();
-            assert_eq!(summary(&pieces), summary(&[log.as_bytes()]));
+            // Another system's line ends are none of the buffer's.
+            for line_end in ["\n", "\r\n"] {
+                let lines = text.split('\n').map(|line| format!("{prefix}{line}{line_end}"));
+                let log: String = lines.collect();
+                let mut numbers = Vec::new();
+                let counts =
+                    read(&[log.as_bytes()], |_, _, entry| numbers.push(entry.connection));
+                assert_eq!(numbers, [Some(1); 3], "{log}");
+                assert!(counts.quoted > 0 && counts.ends == 3, "{counts:?}");
+                let pieces: Vec<&[u8]> = log.as_bytes().chunks(7).collect();
+                assert_eq!(summary(&pieces), summary(&[log.as_bytes()]));
+            }
         }
     }
 }
@@ -839,8 +843,10 @@ fn the_last_line_that_nginxs_buffer_holds_may_break_off() {
             entry.replace_range(stderr.len()..stderr.len() + victim.len() - cut, "");
             entry.truncate(buffer);
             let log = format!("{RESET}\n{entry}\n{RESET}\n");
-            let (seen, counts) = summary(&[log.as_bytes()]);
-            assert_eq!((seen.len(), counts.quoted), (2, 1), "{log}");
+            for log in [log.replace('\n', "\r\n"), log] {
+                let (seen, counts) = summary(&[log.as_bytes()]);
+                assert_eq!((seen.len(), counts.quoted), (2, 1), "{log}");
+            }
         }
     }
 }

@@ -209,8 +209,8 @@ pub(super) type Stamp = [u8; 19];
 
 /// Takes one line apart. The line comes without its line feed; a carriage return before it is
 /// tolerated.
-pub fn parse(line: &[u8]) -> Result<ErrorEntry<'_>, ParseError> {
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
+pub fn parse(raw: &[u8]) -> Result<ErrorEntry<'_>, ParseError> {
+    let line = raw.strip_suffix(b"\r").unwrap_or(raw);
     let (time, rest) = parse_time(line)?;
     let (word, rest) = parse_level_word(rest)?;
     let level = Level::of(word).ok_or(ParseError::Level)?;
@@ -241,7 +241,8 @@ pub fn parse(line: &[u8]) -> Result<ErrorEntry<'_>, ParseError> {
         request_id,
         login: context.login,
         udp,
-        truncated: cut || CUT_LENGTHS.contains(&line.len()),
+        // The carriage return is nginx's on Windows, or a client's; else it was put there later.
+        truncated: cut || [line, raw].iter().any(|line| CUT_LENGTHS.contains(&line.len())),
     })
 }
 

@@ -140,6 +140,8 @@ pub struct ErrorLogReader {
     quoted: Quoted,
     /// Entries before this time are of no interest.
     earliest: Option<Stamp>,
+    /// Not every line ends with a carriage return, so one that does has it from a client.
+    is_plain: bool,
     /// Without its span.
     counts: Counts,
     /// What the first entry and the last one begin with.
@@ -254,6 +256,9 @@ impl ErrorLogReader {
             1 => raw.strip_prefix(BYTE_ORDER_MARK).unwrap_or(raw),
             _ => raw,
         };
+        // Another system's line ends take nothing of nginx's buffer.
+        self.is_plain |= !raw.ends_with(b"\r");
+        let raw = raw.strip_suffix(b"\r").filter(|_| !self.is_plain).unwrap_or(raw);
         let last = self.stamps.as_ref().map(|[_, last]| last);
         if let Some(message) = error_log::skip_header_after(last, raw) {
             self.begun(raw, message);
