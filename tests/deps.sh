@@ -16,9 +16,12 @@ for use in "$@"; do
     esac
 done
 
-if ! command -v cargo >/dev/null; then
-    echo "rstdiag is built with Rust, and there is no cargo here: install it from" \
-        "https://rustup.rs or with 'apt-get install cargo' (1.85 or later)" >&2
+# What distributions have may be too old, and then fails over the lock file, in words about that.
+needed=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' "$(dirname "$0")/../Cargo.toml")
+found=$(cargo --version 2>/dev/null | cut -d' ' -f2) || true
+if [ "$(printf '%s\n' "$needed" "${found:-0}" | sort -V | head -n 1)" != "$needed" ]; then
+    echo "rstdiag is built with Rust $needed or later, and cargo here is ${found:-not installed}:" \
+        "install it from https://rustup.rs" >&2
     exit 1
 fi
 
