@@ -130,6 +130,7 @@ fn a_log_that_cannot_be_used_costs_one_message_and_nothing_else() {
             without,
             "it holds no log of the time of the capture that nginx's error_log wrote; name",
         ),
+        (PathBuf::from("/**/error.log"), "'**' would look through every folder below; name"),
         (pipe, "this is a pipe, which can be read only once; write it to a file"),
         (file("empty.log", b""), "is empty: "),
         (file("binary.log", &binary), "from line 1 on: name"),

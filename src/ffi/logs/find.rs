@@ -91,6 +91,12 @@ impl Place {
             Ok(_) => Ok(Candidates::One),
             Err(_) => match self.path.to_str().filter(|text| text.contains(['*', '?', '['])) {
                 None => Ok(Candidates::One),
+                // It goes through links as well, and so through `/proc` for ever.
+                Some(text) if text.contains("**") => Err(
+                    "'**' would look through every folder below; name the directory that holds the \
+                     logs, or write '*' for each folder on the way"
+                        .to_owned(),
+                ),
                 Some(text) => {
                     let paths = glob::glob(text)
                         .map_err(|error| format!("this is no pattern ({error})"))?;
