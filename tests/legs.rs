@@ -400,18 +400,18 @@ fn a_client_that_its_upstream_contradicts_is_doubted() {
         all.sort();
         all
     };
-    let want = |client, upstream| {
+    let want = |other, client, upstream| {
         let of = |end: &str, entries| (end.to_owned(), entries);
         [
-            of("10.0.0.1:40000", vec![]),
+            of("10.0.0.1:40000", other),
             of("10.0.0.1:40001", client),
             of("10.0.0.2:50000", upstream),
         ]
     };
     // It was asked while the second one waited, and while the first one did. That there is but one
     // upstream that could be meant is nothing to show then.
-    assert_eq!(said(3100), want(vec![(2, true)], vec![(1, true)]));
-    assert_eq!(said(1100), want(vec![(2, false)], vec![]));
+    assert_eq!(said(3100), want(vec![], vec![(2, true)], vec![(1, true)]));
+    assert_eq!(said(1100), want(vec![(2, false)], vec![(2, false)], vec![]));
 }
 
 /// Asks with an identifier, and what follows.

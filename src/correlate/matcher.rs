@@ -14,7 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::correlate::access::CLOCKS;
-use crate::correlate::assign::{assign, Decision, Edge, Place};
+use crate::correlate::assign::{assign, Assigned, Decision, Edge, Place};
 use crate::correlate::clock::Ballot;
 use crate::correlate::crowd;
 use crate::correlate::events::{stream_request, stream_requests, Events};
@@ -295,6 +295,7 @@ impl Matcher {
         let groups = |entries| {
             let context = Context { waits: &none, known };
             self.groups(entries, &events, streams, store, context, usize::MAX)
+                .unwrap_or_default()
         };
         let doubted = doubt(lone, &mut all, groups, store);
         all.extend(told.into_iter().chain(doubted));
@@ -584,32 +585,44 @@ impl Wait {
 /// was another one, or the upstream was not captured. Both are left open.
 fn doubt(
     lone: Vec<u32>,
-    clients: &mut [(u32, Match)],
-    groups: impl FnOnce(Vec<u32>) -> Option<Vec<Group>>,
+    clients: &mut Vec<(u32, Match)>,
+    groups: impl Fn(Vec<u32>) -> Vec<Group>,
     store: &Store,
 ) -> Vec<(u32, Match)> {
     let number = |entry| store.kept(entry).and_then(|kept| kept.connection);
-    let mut rivalled: HashMap<u64, Vec<&mut Match>> = HashMap::new();
+    let mut rivalled: HashMap<u64, Vec<u32>> = HashMap::new();
     let by_rivals = |found: &Match| found.certain && found.rivals > 0;
-    for (_, found) in clients.iter_mut().filter(|(_, found)| by_rivals(found)) {
+    for (_, found) in clients.iter().filter(|(_, found)| by_rivals(found)) {
         if let Some(number) = number(found.entry) {
-            rivalled.entry(number).or_default().push(found);
+            rivalled.entry(number).or_default().push(found.entry);
         }
     }
     let is_rivalled = |entry: &u32| number(*entry).is_some_and(|n| rivalled.contains_key(&n));
     let lone: Vec<u32> = lone.into_iter().filter(is_rivalled).collect();
+    let mut lone = groups(lone);
+    lone.retain(|group| !group.fits.is_empty());
+    let numbers = lone.iter().flat_map(|group| &group.entries).filter_map(|&it| number(it));
+    let doubted = numbers.filter_map(|number| rivalled.get(&number)).flatten();
+    let doubted: BTreeSet<u32> = doubted.copied().collect();
+    clients.retain(|(_, found)| !doubted.contains(&found.entry));
     let mut out = Vec::new();
-    for group in groups(lone).unwrap_or_default() {
-        if group.fits.is_empty() {
-            continue;
-        }
-        for number in group.entries.iter().filter_map(|&entry| number(entry)) {
-            let claims = rivalled.get_mut(&number).into_iter().flatten();
-            claims.for_each(|found| found.leave_open());
-        }
-        crowd::leave_open(&group, &group.fits, &mut out);
+    for group in lone.iter().chain(&groups(doubted.into_iter().collect())) {
+        leave_open(group, &mut out);
     }
     out
+}
+
+/// Shows each entry of a group on each of its streams, unless that is too much.
+fn leave_open(group: &Group, out: &mut Vec<(u32, Match)>) {
+    if pair_count(std::slice::from_ref(group)) > FEW {
+        return crowd::leave_open(group, &group.fits, out);
+    }
+    let rivals = group.fits.len().saturating_sub(1) as u32;
+    out.extend(
+        pairs(std::slice::from_ref(group))
+            .iter()
+            .map(|pair| (pair.fit.stream, pair.decided(Decision::Open, rivals))),
+    );
 }
 
 /// Pairs of entries and streams that groups stand for.
@@ -640,7 +653,9 @@ fn decide_all(groups: Vec<Group>, store: &Store) -> Vec<(u32, Match)> {
             _ => crowds.extend(part),
         }
     }
-    let decide_few = |part: &Vec<Group>| decide(&pairs(part), store, Asked::Here).into_iter();
+    let decide_few = |part: &Vec<Group>| {
+        without_silent(decide(&pairs(part), store, Asked::Here)).into_iter()
+    };
     if crowds.is_empty() {
         return few.iter().flat_map(decide_few).collect();
     }
@@ -740,13 +755,60 @@ fn decide(pairs: &[Pair], store: &Store, order: Asked) -> Vec<(u32, Match)> {
         }
     }
     let mut out = Vec::new();
-    for assigned in assign(&edges) {
+    for assigned in everywhere(&edges, assign(&edges)) {
         for &index in members[assigned.edge] {
             let pair = &pairs[index];
             out.push((pair.fit.stream, pair.decided(assigned.by, assigned.rivals)));
         }
     }
     out
+}
+
+/// Shows what stays open, with more rivals than it is shown on streams, on each that no other unit has.
+fn everywhere(edges: &[Edge], mut assigned: Vec<Assigned>) -> Vec<Assigned> {
+    let is_open = |it: &Assigned| it.by == Decision::Open;
+    let taken = assigned.iter().filter(|it| !is_open(it)).map(|it| edges[it.edge].stream);
+    let taken: HashSet<u32> = taken.collect();
+    let mut shown: BTreeMap<u32, (usize, u32)> = BTreeMap::new();
+    for it in assigned.iter().filter(|it| is_open(it)) {
+        let (places, rivals) = shown.entry(edges[it.edge].unit).or_default();
+        (*places, *rivals) = (*places + 1, it.rivals);
+    }
+    shown.retain(|_, (places, rivals)| *places != *rivals as usize + 1);
+    assigned.retain(|it| !shown.contains_key(&edges[it.edge].unit));
+    let mut by_unit: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+    for (at, edge) in edges.iter().enumerate().filter(|(_, it)| shown.contains_key(&it.unit)) {
+        by_unit.entry(edge.unit).or_default().push(at);
+    }
+    for mut all in by_unit.into_values() {
+        let is_free = |at: &usize| !taken.contains(&edges[*at].stream);
+        // What is open between one stream and those that others have may be about these after all.
+        if all.iter().filter(|at| is_free(at)).count() > 1 {
+            all.retain(is_free);
+        }
+        let rivals = all.len() as u32 - 1;
+        assigned.extend(all.into_iter().map(|edge| Assigned {
+            edge,
+            rivals,
+            by: Decision::Open,
+        }));
+    }
+    assigned
+}
+
+/// What is left of matches where each that tells nothing by itself is silent: of an entry that stays
+/// open, the other streams on which it is shown are its rivals.
+fn without_silent(mut decided: Vec<(u32, Match)>) -> Vec<(u32, Match)> {
+    decided.retain(|(_, found)| found.telling);
+    let mut places: HashMap<u32, u32> = HashMap::new();
+    for (_, found) in decided.iter().filter(|(_, found)| !found.certain) {
+        *places.entry(found.entry).or_default() += 1;
+    }
+    for (_, found) in decided.iter_mut().filter(|(_, found)| !found.certain) {
+        found.rivals = places[&found.entry] - 1;
+        found.leave_open();
+    }
+    decided
 }
 
 /// Entries that go together: for each unit its place in the order, and for each stream that
