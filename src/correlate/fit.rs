@@ -544,13 +544,16 @@ fn weigh_account(
 ) -> Option<()> {
     let last = &end.last;
     // A request that came together with the RST is one that nginx has not seen, so there may be
-    // one more than it counted.
+    // one more than it counted; not one that it has answered.
     let unseen = match account.requests.map(u64::from).zip(last.begun) {
         None => false,
         Some((counted, begun)) if begun == counted => false,
         Some((counted, begun)) if begun == counted + 1 => true,
         Some(_) => return None,
     };
+    if unseen && last.status.is_some_and(|status| status != UNSENT) {
+        return None;
+    }
     if unseen {
         let is_earlier = |asked| last.earlier & 1 << request_bit(asked) != 0;
         return asked.is_none_or(is_earlier).then_some(());
