@@ -115,6 +115,16 @@ fn pairs(told: &[String]) -> Vec<&str> {
 // ---- What a header names -----------------------------------------------------------------------
 
 #[test]
+fn where_the_log_has_two_addresses_that_the_capture_lacks_one_request_tells_neither() {
+    let resets = resets("/a", "");
+    let talks: [Spoken<'_>; 1] = [("192.168.0.7:40000", NGINX, 0, &resets)];
+    let log = [reset(0, 1, "192.168.0.9", "/a"), reset_idle(0, 2, "203.0.113.5")];
+    // It may be that of the client behind either.
+    assert_eq!(pairs(&matches(&talks, &log[..1])), ["1>0"]);
+    assert_eq!(matches(&talks, &log), [""; 0]);
+}
+
+#[test]
 fn a_client_that_the_requests_header_names_is_the_client() {
     for header in [
         "X-Forwarded-For: 192.0.2.7",

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! An entry that may be about several streams is shown on each of them, with as many rivals as there
-//! are others: of random connections and lines, which are alike.
+//! On which streams an entry is shown, of random connections and lines that are alike: one that may be
+//! about several on each of them, with as many rivals as there are others; and one whose stream the
+//! capture lacks on none, whatever else fits it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -39,51 +40,89 @@ const STORIES: [(&str, &str); 5] = [
     ),
 ];
 
-/// A few connections within a few seconds, some of which the capture lacks, and lines about some of
-/// them.
-fn play(random: &mut Random) -> (Capture, Vec<String>) {
+/// What a capture and a log are like.
+struct Kind {
+    /// Of so many connections, the capture lacks one.
+    lacks: usize,
+    /// Of so many entries, the log lacks one.
+    silent: usize,
+    uris: usize,
+    processes: usize,
+    /// Addresses in the log of the clients.
+    logged: fn(usize) -> String,
+}
+
+/// The address of a client.
+fn client(number: usize) -> String {
+    format!("192.168.0.{}", 10 + number)
+}
+
+struct Played {
+    capture: Capture,
+    lines: Vec<String>,
+    /// Of each line the number of its connection.
+    numbers: Vec<usize>,
+}
+
+const PORTS: usize = 40_000;
+
+/// A few connections within some seconds, and lines about them.
+fn play(kind: &Kind, random: &mut Random) -> Played {
     let (mut capture, mut lines) = (Capture::default(), Vec::new());
-    let clients = 1 + random.below(2);
-    let spread = [50, 500, 3000][random.below(3)];
+    let clients = 1 + random.below(3);
+    let spread = [50, 500, 3000, 20_000][random.below(4)];
     let mut begins: Vec<usize> =
         (0..2 + random.below(10)).map(|_| random.below(spread)).collect();
     begins.sort_unstable();
     for (number, after) in (1..).zip(begins) {
-        let client = format!("10.0.0.{}", 10 + random.below(clients));
-        let uri = ["/a", "/b"][random.below(2)];
+        let host = random.below(clients);
+        let uri = format!("/{}", random.below(kind.uris));
         let (script, message) = STORIES[random.below(STORIES.len())];
-        let fill = |text: &str| text.replace("{client}", &client).replace("{uri}", uri);
-        if random.below(5) > 0 {
-            let end = format!("{client}:{}", 40_000 + number);
+        if random.below(kind.lacks) > 0 {
+            let end = format!("{}:{}", client(host), PORTS + number);
             let mut talk = Talk::between(&end, "10.0.0.2:80");
             talk.start += after as i64 * 1_000_000;
-            capture.play(&talk, &fill(script));
+            capture.play(&talk, &script.replace("{uri}", &uri));
         }
-        if random.below(5) > 0 {
-            let (second, pid) = ((after + 100) / 1000, 7 + random.below(2));
-            let message = fill(message);
-            lines.push(format!(
+        if random.below(kind.silent) > 0 {
+            let at = after + 103;
+            let (second, pid) = (at / 1000, 7 + random.below(kind.processes));
+            let message =
+                message.replace("{client}", &(kind.logged)(host)).replace("{uri}", &uri);
+            let line = format!(
                 "2024/01/01 00:00:{second:02} [info] {pid}#{pid}: *{number} {message}\n"
-            ));
+            );
+            lines.push((at, number, line));
         }
     }
     lines.sort();
-    (capture, lines)
+    let numbers = lines.iter().map(|line| line.1).collect();
+    Played { capture, lines: lines.into_iter().map(|line| line.2).collect(), numbers }
 }
 
-/// Of each line the streams that it is shown on, with its rivals there.
-fn places(capture: &Capture, lines: &[String]) -> BTreeMap<u64, Vec<(u32, u32)>> {
+/// Where a line is shown.
+#[derive(Debug)]
+struct Place {
+    number: usize,
+    rivals: u32,
+    score: u8,
+}
+
+/// Of each line the connections that it is shown on.
+fn places(played: &Played) -> BTreeMap<u64, Vec<Place>> {
     let mut session = Session::new();
     session.set_time_zone("UTC").unwrap();
     session.begin_error_log("error.log");
-    session.log_bytes(lines.concat().as_bytes());
+    session.log_bytes(played.lines.concat().as_bytes());
     session.end_log().unwrap();
-    support::feed(&mut session, &capture.frames(), |_, _| ());
-    let mut places: BTreeMap<u64, Vec<(u32, u32)>> = BTreeMap::new();
+    support::feed(&mut session, &played.capture.frames(), |_, _| ());
+    let mut places: BTreeMap<u64, Vec<Place>> = BTreeMap::new();
     for stream in session.streams().collect::<Vec<_>>() {
-        for (entry, found) in session.verdict_of(stream, When::Final).unwrap().entries() {
-            assert!(found.open_rivals() == 0 || found.score < 60, "{found:?}");
-            places.entry(entry.line).or_default().push((stream, found.open_rivals()));
+        let verdict = session.verdict_of(stream, When::Final).unwrap();
+        let number = usize::from(verdict.client().port) - PORTS;
+        for (entry, found) in verdict.entries() {
+            let place = Place { number, rivals: found.open_rivals(), score: found.score };
+            places.entry(entry.line).or_default().push(place);
         }
     }
     places
@@ -91,19 +130,50 @@ fn places(capture: &Capture, lines: &[String]) -> BTreeMap<u64, Vec<(u32, u32)>>
 
 #[test]
 fn an_entry_has_as_many_rivals_as_it_has_other_places() {
+    let kind = Kind { lacks: 5, silent: 5, uris: 2, processes: 2, logged: client };
     let mut random = Random::new(1);
     let (mut decided, mut open) = (0, 0);
     for round in 0..1500 {
-        let (capture, lines) = play(&mut random);
-        if lines.is_empty() {
+        let played = play(&kind, &mut random);
+        if played.lines.is_empty() {
             continue;
         }
-        for (line, places) in places(&capture, &lines) {
+        for (line, places) in places(&played) {
             let others = places.len() as u32 - 1;
-            let agree = places.iter().all(|&(_, rivals)| rivals == others);
-            assert!(agree, "round {round}, line {line}: {places:?}\n{}", lines.concat());
+            let agree = |place: &Place| {
+                place.rivals == others && (place.rivals == 0 || place.score < 60)
+            };
+            let text = played.lines.concat();
+            assert!(places.iter().all(agree), "round {round}, line {line}: {places:?}\n{text}");
             *if others == 0 { &mut decided } else { &mut open } += 1;
         }
     }
     assert!(decided > 2000 && open > 200, "{decided} decided and {open} open");
+}
+
+#[test]
+fn an_entry_whose_stream_is_missing_is_shown_on_no_other() {
+    let translated = |number| match number {
+        0 => client(number),
+        _ => "203.0.113.5".to_owned(),
+    };
+    // Half of what is missing are streams of clients whose addresses are translated.
+    for logged in [client, translated] {
+        let kind = Kind { lacks: 2, silent: usize::MAX, uris: 8, processes: 1, logged };
+        let mut random = Random::new(1);
+        let (mut right, mut wrong) = (0, Vec::new());
+        for round in 0..1500 {
+            let played = play(&kind, &mut random);
+            for (line, places) in places(&played) {
+                let number = played.numbers[line as usize - 1];
+                for place in places.into_iter().filter(|place| place.score >= 60) {
+                    match place.number == number {
+                        true => right += 1,
+                        false => wrong.push(format!("round {round}, line {line}: {place:?}")),
+                    }
+                }
+            }
+        }
+        assert!(right > 1000 && wrong.len() * 1000 <= right, "{right} right, but {wrong:#?}");
+    }
 }

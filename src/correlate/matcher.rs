@@ -14,9 +14,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::correlate::access::CLOCKS;
-use crate::correlate::assign::{assign, Assigned, Decision, Edge, Place};
+use crate::correlate::assign::{assign, Decision, Edge, Place};
 use crate::correlate::clock::Ballot;
 use crate::correlate::crowd;
+use crate::correlate::doubt;
 use crate::correlate::events::{stream_request, stream_requests, Events};
 use crate::correlate::evidence::{Criterion, Evidence};
 use crate::correlate::fit::{candidates, ends, fits, fits_end, End, Ends, Fit, Known};
@@ -297,7 +298,7 @@ impl Matcher {
             self.groups(entries, &events, streams, store, context, usize::MAX)
                 .unwrap_or_default()
         };
-        let doubted = doubt(lone, &mut all, groups, store);
+        let doubted = doubt_clients(lone, &mut all, groups, store);
         all.extend(told.into_iter().chain(doubted));
         all.extend(decided(unnumbered, Context { waits: &none, known }));
         self.settled = Settled::new(all);
@@ -583,7 +584,7 @@ impl Wait {
 /// Doubts what was told of clients while other streams fitted as well, where an entry about an
 /// upstream fits none that was asked while such a client waited, and fits others: then the client
 /// was another one, or the upstream was not captured. Both are left open.
-fn doubt(
+fn doubt_clients(
     lone: Vec<u32>,
     clients: &mut Vec<(u32, Match)>,
     groups: impl Fn(Vec<u32>) -> Vec<Group>,
@@ -738,7 +739,11 @@ fn parts(groups: Vec<Group>) -> Vec<Vec<Group>> {
 /// Decides which of the pairs hold. Several entries of one client connection go together.
 fn decide(pairs: &[Pair], store: &Store, order: Asked) -> Vec<(u32, Match)> {
     let units = Units::new(pairs, store);
+    let mut of_request = Evidence::default();
+    [Criterion::Uri, Criterion::Host].iter().for_each(|&it| of_request.add(it, true));
     let mut edges = Vec::new();
+    // What each would weigh if its entry named a request.
+    let mut at_best = Vec::new();
     // The pairs of each edge.
     let mut members: Vec<&[usize]> = Vec::new();
     for (unit, (place, fits)) in (0u32..).zip(&units.0) {
@@ -751,49 +756,26 @@ fn decide(pairs: &[Pair], store: &Store, order: Asked) -> Vec<(u32, Match)> {
                 Asked::Before => (None, 0),
             };
             edges.push(Edge { unit, stream, weight, moment, place });
+            let is_silent = |&i: &usize| {
+                store.kept(pairs[i].entry).is_some_and(|it| it.traits.request.is_none())
+            };
+            let silent = if indices.iter().all(is_silent) { of_request.weight() } else { 0 };
+            at_best.push(weight.saturating_add(silent));
             members.push(indices);
         }
     }
     let mut out = Vec::new();
-    for assigned in everywhere(&edges, assign(&edges)) {
+    let mut assigned = assign(&edges);
+    if order == Asked::Here {
+        doubt::where_streams_lack(&edges, &at_best, &mut assigned);
+    }
+    for assigned in doubt::everywhere(&edges, assigned) {
         for &index in members[assigned.edge] {
             let pair = &pairs[index];
             out.push((pair.fit.stream, pair.decided(assigned.by, assigned.rivals)));
         }
     }
     out
-}
-
-/// Shows what stays open, with more rivals than it is shown on streams, on each that no other unit has.
-fn everywhere(edges: &[Edge], mut assigned: Vec<Assigned>) -> Vec<Assigned> {
-    let is_open = |it: &Assigned| it.by == Decision::Open;
-    let taken = assigned.iter().filter(|it| !is_open(it)).map(|it| edges[it.edge].stream);
-    let taken: HashSet<u32> = taken.collect();
-    let mut shown: BTreeMap<u32, (usize, u32)> = BTreeMap::new();
-    for it in assigned.iter().filter(|it| is_open(it)) {
-        let (places, rivals) = shown.entry(edges[it.edge].unit).or_default();
-        (*places, *rivals) = (*places + 1, it.rivals);
-    }
-    shown.retain(|_, (places, rivals)| *places != *rivals as usize + 1);
-    assigned.retain(|it| !shown.contains_key(&edges[it.edge].unit));
-    let mut by_unit: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
-    for (at, edge) in edges.iter().enumerate().filter(|(_, it)| shown.contains_key(&it.unit)) {
-        by_unit.entry(edge.unit).or_default().push(at);
-    }
-    for mut all in by_unit.into_values() {
-        let is_free = |at: &usize| !taken.contains(&edges[*at].stream);
-        // What is open between one stream and those that others have may be about these after all.
-        if all.iter().filter(|at| is_free(at)).count() > 1 {
-            all.retain(is_free);
-        }
-        let rivals = all.len() as u32 - 1;
-        assigned.extend(all.into_iter().map(|edge| Assigned {
-            edge,
-            rivals,
-            by: Decision::Open,
-        }));
-    }
-    assigned
 }
 
 /// What is left of matches where each that tells nothing by itself is silent: of an entry that stays

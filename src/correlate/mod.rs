@@ -8,6 +8,7 @@ pub mod cause;
 pub mod chain;
 pub mod clock;
 mod crowd;
+mod doubt;
 pub mod events;
 pub mod evidence;
 pub mod fit;

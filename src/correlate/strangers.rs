@@ -161,8 +161,12 @@ impl Strangers {
     ) {
         let mut cases: HashMap<IpAddr, Case> = HashMap::new();
         let mut captured: HashMap<u32, Option<IpAddr>> = HashMap::new();
+        let mut others = HashSet::new();
         for group in groups.iter() {
             let Some((client, kept)) = self.stranger_of(group, store) else { continue };
+            if self.is_in_time(&kept, window) {
+                others.insert(client);
+            }
             for fit in group.fits.iter().filter(|fit| fit.stranger) {
                 captured.entry(fit.stream).or_insert_with(|| {
                     let end = streams.get(fit.stream).map(|stream| stream.end(Side::Client));
@@ -179,7 +183,7 @@ impl Strangers {
                 case.streams.extend(telling.map(|fit| fit.stream));
             }
         }
-        let alone = cases.len() == 1;
+        let alone = others.len() <= 1 && cases.len() == 1;
         // By the address in the capture: that in the log, if no other would do.
         let mut bears: HashMap<Option<IpAddr>, Option<IpAddr>> = HashMap::new();
         for (client, case) in &cases {
