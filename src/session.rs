@@ -221,7 +221,7 @@ impl Session {
                 matcher.stream_ended(segment.stream, stream, before, *end);
             }
         });
-        self.matcher.fed();
+        self.matcher.fed(self.end);
         self.survey.fed();
         self.legs.changed();
     }

@@ -108,13 +108,21 @@ struct Place {
     score: u8,
 }
 
+impl Played {
+    /// A session that has read the log.
+    fn session(&self) -> Session {
+        let mut session = Session::new();
+        session.set_time_zone("UTC").unwrap();
+        session.begin_error_log("error.log");
+        session.log_bytes(self.lines.concat().as_bytes());
+        session.end_log().unwrap();
+        session
+    }
+}
+
 /// Of each line the connections that it is shown on.
 fn places(played: &Played) -> BTreeMap<u64, Vec<Place>> {
-    let mut session = Session::new();
-    session.set_time_zone("UTC").unwrap();
-    session.begin_error_log("error.log");
-    session.log_bytes(played.lines.concat().as_bytes());
-    session.end_log().unwrap();
+    let mut session = played.session();
     support::feed(&mut session, &played.capture.frames(), |_, _| ());
     let mut places: BTreeMap<u64, Vec<Place>> = BTreeMap::new();
     for stream in session.streams().collect::<Vec<_>>() {
@@ -176,4 +184,41 @@ fn an_entry_whose_stream_is_missing_is_shown_on_no_other() {
         }
         assert!(right > 1000 && wrong.len() * 1000 <= right, "{right} right, but {wrong:#?}");
     }
+}
+
+/// Whether a line is shown with such a score on a connection.
+fn is_claimed(places: &BTreeMap<u64, Vec<Place>>, line: u64, number: usize, score: u8) -> bool {
+    let of = places.get(&line).into_iter().flatten();
+    of.into_iter().any(|place| place.number == number && place.score >= score)
+}
+
+/// A stream that is yet to come may be the one that an entry is about, which has been read before.
+#[test]
+fn one_pass_claims_nothing_that_a_later_stream_takes_back() {
+    let kind =
+        Kind { lacks: usize::MAX, silent: usize::MAX, uris: 2, processes: 1, logged: client };
+    let mut random = Random::new(1);
+    let (mut claimed, mut taken_back) = (0, Vec::new());
+    for round in 0..250 {
+        let played = play(&kind, &mut random);
+        let mut session = played.session();
+        let mut claims: BTreeMap<(u64, usize), u8> = BTreeMap::new();
+        support::feed(&mut session, &played.capture.frames(), |session, frame| {
+            let verdict = session.verdict(frame, 0, When::SoFar).unwrap();
+            let number = usize::from(verdict.client().port) - PORTS;
+            for (entry, found) in verdict.entries().filter(|(_, found)| found.score >= 60) {
+                let highest = claims.entry((entry.line, number)).or_default();
+                *highest = found.score.max(*highest);
+            }
+        });
+        let last = places(&played);
+        claimed += claims.len();
+        for ((line, number), score) in claims {
+            if !is_claimed(&last, line, number, 60) {
+                assert!(score < 90, "round {round}, line {line}: {score} for {number}");
+                taken_back.push((round, line, number, score));
+            }
+        }
+    }
+    assert!(claimed > 800 && taken_back.len() * 100 <= claimed, "{claimed}: {taken_back:?}");
 }

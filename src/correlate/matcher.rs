@@ -102,6 +102,8 @@ pub struct Matcher {
     settled: Settled,
     /// The last end of a stream by then.
     settled_at: CaptureTime,
+    /// How far the capture has come.
+    now: CaptureTime,
     pace: Pace,
     /// When to count votes for the log's clock while the capture is being read.
     clock_pace: Pace,
@@ -136,6 +138,7 @@ impl Default for Matcher {
             events: Events::default(),
             settled: Settled::default(),
             settled_at: CaptureTime(i64::MIN),
+            now: CaptureTime(i64::MIN),
             pace: Pace::default(),
             clock_pace: Pace::default(),
             answer: Vec::new(),
@@ -183,8 +186,9 @@ impl Matcher {
         2 * self.window + SECOND
     }
 
-    /// A segment was fed.
-    pub fn fed(&mut self) {
+    /// A segment was fed, and the capture has come so far.
+    pub fn fed(&mut self, now: CaptureTime) {
+        self.now = now;
         self.pace.changed();
         self.clock_pace.changed();
     }
@@ -346,8 +350,24 @@ impl Matcher {
             let own = decided.filter(|(to, found)| *to == number && found.is_shown());
             out.extend(own.map(|(_, found)| found));
         }
+        out.iter_mut().for_each(|found| self.expect_more(found, store));
         out.sort_by_key(rank);
         Some(out)
+    }
+
+    /// Says less of an entry that was written just now: a stream that has yet to end may fit it as
+    /// well, or better.
+    fn expect_more(&self, found: &mut Match, store: &Store) {
+        let traits = store.kept(found.entry).map(|kept| kept.traits);
+        let until = traits.and_then(|it| Some(it.instant?.plus(it.resolution + CLOCKS)));
+        let is_past = until.is_none_or(|until| self.now > until);
+        if is_past || !found.certain || found.evidence.has(Criterion::Port) {
+            return;
+        }
+        if found.score < CERTAIN && found.rivals > 0 {
+            found.leave_open();
+        }
+        found.score = found.score.min(CERTAIN - 1);
     }
 
     /// What is known of addresses while the capture is being read.
