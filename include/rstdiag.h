@@ -77,9 +77,9 @@ extern "C" {
     X(CLOSE, "rstdiag.close", STRING, "Close",                                                 \
       "four_way, three_way, simultaneous, half_close, one_fin, reset, open or unknown")        \
     X(CLOSE_BY, "rstdiag.close.by", STRING, "Closed by",                                       \
-      "Side of the first FIN or RST: client or server")                                        \
+      "Side of the first FIN or RST: client or server; absent where the capture may lack it")  \
     X(CLOSE_FRAME, "rstdiag.close.frame", FRAME, "First FIN or RST",                           \
-      "The frame that began the close")                                                        \
+      "The frame that began the close; absent where the capture may lack it")                  \
     X(CLOSE_PIGGYBACKED, "rstdiag.close.piggybacked", BOOLEAN, "FIN rides on data",            \
       "The first FIN rode on a segment with data, where the Info column hides it")             \
     X(RESET_BY, "rstdiag.reset.by", STRING, "Reset by",                                        \

@@ -357,17 +357,23 @@ fn a_capture_merged_with_itself_is_one() {
     assert!(wrong.is_empty(), "{wrong}");
 }
 
-/// What a capture that shows less tells otherwise: phases and the transaction may only become
-/// unknown, and who closed does not change. That one side sent no FIN is known only where
-/// nothing that it sent is missing.
+/// What a capture that shows less tells otherwise: phases, the transaction and the kind of close may
+/// only become unknown, and who closed first untold, as a FIN may be among bytes that are missing.
 fn lies(whole: &Found, less: &Found, name: &str) -> String {
     let mut out = String::new();
-    let may_be_unknown = ["phase", "stage", "transaction"];
-    let fields = ["close", "close.by", "close.frame", "reset.by", "reset.frame"];
-    for field in may_be_unknown.iter().chain(&fields) {
+    let fields = [
+        ("phase", Some("unknown")),
+        ("stage", Some("unknown")),
+        ("transaction", Some("unknown")),
+        ("close", Some("unknown")),
+        ("close.by", Some("-")),
+        ("close.frame", Some("-")),
+        ("reset.by", None),
+        ("reset.frame", None),
+    ];
+    for (field, untold) in fields {
         let (whole, less) = (value(whole, field), value(less, field));
-        let may_be_unknown = may_be_unknown.contains(field) || whole == "one_fin";
-        if less != whole && !(less == "unknown" && may_be_unknown) {
+        if less != whole && Some(less.as_str()) != untold {
             let _ = writeln!(out, "  {name}: {field}: {whole} became {less}");
         }
     }

@@ -44,6 +44,8 @@ const LESS: &[(&str, Less)] = &[
     ("transaction", Word("unknown")),
     ("severity", Word("warning")),
     ("close", Word("unknown")),
+    ("close.by", Absent),
+    ("close.frame", Absent),
     ("close.piggybacked", Absent),
     ("reset.text", Part),
     ("idle", Longer),
@@ -78,11 +80,6 @@ const UNTRACED: &[(&str, &str, &[&str], &str)] = &[
     (FILTERED, "far beyond any window", &[], "the window is told by what is sent in it"),
     (FILTERED, "answers an older segment", &[], "ACKs tell which segment is older"),
     (FILTERED, "two passive RSTs", &[], "what is held twice tells that copies are made"),
-    (FILTERED, "neither FIN nor RST", &[], "of an open connection only the handshake is left"),
-    (FILTERED, "still open", &[], "of an open connection only the handshake is left"),
-    (FILTERED, "the capture ends in the silence", &[], "only the handshake is left of it"),
-    (FILTERED, "request_dropped", &[], "of an open connection only the handshake is left"),
-    (FILTERED, "TCP_DEFER_ACCEPT", &[], "the repeated SYN-ACK means that nobody answered it"),
     (FILTERED, "a health check", &[], "one RST alone does not tell that an ACK came before it"),
     (FILTERED, "health_check: a single", &[], "one RST does not tell that an ACK came before"),
     (
@@ -272,8 +269,14 @@ fn contradictions(source: &Source, how: &str, make: impl Fn(&[Frame]) -> Poor) -
     let poor = make(&source.frames);
     // IPv6 has no identification, so a copy of a RST has no mark.
     let unmarked = how == DOUBLED && source.frames[0].bytes[14] >> 4 == 6;
-    let untraced = |name: &str| {
+    let untraced = |name: &str, whole: &Fields| {
+        let has = |name| whole.contains_key(name);
         unmarked && name == "reset.count"
+            // The filter explains the numbers by which a FIN is told that is lost besides; of a
+            // connection without any end it leaves the handshake.
+            || how == FILTERED
+                && !has("close.frame")
+                && (name.starts_with("close") || !has("reset.frame"))
             || UNTRACED.iter().any(|(way, case, fields, _)| {
                 *way == how
                     && source.name.contains(case)
@@ -287,7 +290,7 @@ fn contradictions(source: &Source, how: &str, make: impl Fn(&[Frame]) -> Poor) -
         for name in names.into_iter().filter(|&name| name != "summary") {
             let values = [whole, &poor].map(|fields| fields.get(name).map(String::as_str));
             let less = LESS.iter().find(|row| row.0 == name).map(|row| row.1);
-            if !is_less(less, values[0], values[1]) && !untraced(name) {
+            if !is_less(less, values[0], values[1]) && !untraced(name, whole) {
                 out.push(format!(
                     "{} {number}: {name} {:?} became {:?}\n    {}\n    {}",
                     source.name, values[0], values[1], whole["summary"], poor["summary"]

@@ -789,7 +789,7 @@ impl Signs<'_> {
     }
 
     fn idle(&self) -> Option<i64> {
-        self.verdict.closing()?.idle
+        self.verdict.first_end()?.idle
     }
 
     fn by(&self) -> Option<Side> {
@@ -844,7 +844,13 @@ impl Signs<'_> {
                 | GivenUpBy(_)
                 | Tunnelled
         );
-        self.holds(sign) || of_talk && self.is_blind()
+        let closed_before = |side| self.verdict.stream().may_have_closed_before(side);
+        let unseen = match sign {
+            AfterOwnFin => self.by().is_some_and(closed_before),
+            AfterPeerFin => self.by().map(Side::peer).is_some_and(closed_before),
+            _ => of_talk && self.is_blind(),
+        };
+        self.holds(sign) || unseen
     }
 
     /// The capture lacks what tells how far the exchange had come.
@@ -927,19 +933,19 @@ impl Signs<'_> {
                 stream.is_unserved() && survey.dropped_together(server, resets.at.time) > 2
             }),
             Encrypted => verdict.caveats().encrypted,
-            IdleForWholeSeconds => verdict.closing().is_some_and(|closing| {
+            IdleForWholeSeconds => verdict.first_end().is_some_and(|closing| {
                 closing.by == Side::Server
                     && closing.stage == Phase::AfterResponse
                     && self.idle().is_some_and(is_whole_seconds)
             }),
-            ClientLeft => verdict.closing().is_some_and(|closing| {
+            ClientLeft => verdict.first_end().is_some_and(|closing| {
                 closing.by == Side::Client
                     && verdict.transaction() == Transaction::Failed
                     && !closing.stage.is_before_request()
             }),
             ContinuesAnother => answers.is_some_and(|seen| survey.continued(&seen).is_some()),
             BadGateway => matches!(verdict.response_status(), Some(502 | 504)),
-            EndedShort => verdict.closing().is_some_and(|closing| {
+            EndedShort => verdict.first_end().is_some_and(|closing| {
                 closing.by == Side::Server && closing.stage == Phase::DuringResponse
             }),
             TlsRefused => stream.tls_refusal().is_some(),

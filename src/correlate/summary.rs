@@ -91,6 +91,10 @@ fn reset(verdict: &Verdict<'_>, by: Side) -> String {
             let moment = moment(verdict, verdict.stage());
             format!("{who} reset {after} after {closer}, which came {moment}")
         }
+        (Phase::Unknown, ..) if verdict.first_end().is_none() => format!(
+            "{who} reset {}, perhaps behind a FIN that is not in the capture",
+            moment(verdict, verdict.stage())
+        ),
         (phase, ..) => format!("{who} reset {}", moment(verdict, phase)),
     }
 }
@@ -98,7 +102,10 @@ fn reset(verdict: &Verdict<'_>, by: Side) -> String {
 fn close(verdict: &Verdict<'_>) -> String {
     let moment = moment(verdict, verdict.stage());
     let Some(closing) = verdict.closing() else {
-        return format!("still open when the capture ends, {moment}");
+        return match verdict.close() {
+            Close::Open => format!("still open when the capture ends, {moment}"),
+            _ => format!("no FIN is in the capture, though one may have been sent, {moment}"),
+        };
     };
     let (who, peer) = (name(verdict, closing.by), name(verdict, closing.by.peer()));
     let mut out = match verdict.close() {

@@ -166,7 +166,7 @@ impl Survey {
 
 /// When a stream ended by its server's doing, without a whole response to what was asked.
 fn unanswered(stream: &Stream) -> Option<CaptureTime> {
-    let by_server = stream.closing().filter(|closing| closing.by == Side::Server)?;
+    let by_server = stream.first_end().filter(|closing| closing.by == Side::Server)?;
     let answered = match stream.is_unrecognized() {
         true => stream.spoke_last() == Some(Side::Server),
         false => stream.exchange().is_some_and(|e| e.answered == Progress::Complete),

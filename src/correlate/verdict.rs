@@ -129,7 +129,7 @@ impl<'a> Verdict<'a> {
                 Transaction::Failed => Severity::Failure,
                 // What is not in the capture may have been lost.
                 Transaction::Unknown
-                    if self.closing().is_some() && (self.lacks_bytes() || self.lacks_fin()) =>
+                    if self.closing().is_some() && self.lacks_bytes() || self.lacks_fin() =>
                 {
                     Severity::Warning
                 }
@@ -223,15 +223,18 @@ impl<'a> Verdict<'a> {
 
     /// What the first RST cut; `None` without a RST.
     pub fn phase(&self) -> Option<Phase> {
-        self.stream.resets().map(|resets| self.seen(resets.phase))
+        self.stream.reset_phase().map(|phase| self.seen(phase))
     }
 
     /// How far the exchange had come at the first FIN or RST, or when the capture ended.
     pub fn stage(&self) -> Phase {
-        self.seen(match self.stream.closing() {
-            Some(closing) => closing.stage,
-            None => self.stream.stage(self.end(), None),
-        })
+        self.seen(self.stream.stage_at_end(self.end()))
+    }
+
+    /// How far the exchange had come at the first FIN or RST that is seen.
+    fn reached(&self) -> Phase {
+        let closing = self.stream.closing().map(|closing| closing.stage);
+        self.seen(closing.unwrap_or_else(|| self.stream.stage(self.end(), None)))
     }
 
     /// A phase, as far as the capture could show it: what completes a handshake is no SYN, FIN or
@@ -275,7 +278,7 @@ impl<'a> Verdict<'a> {
             _ if self.stream.lacks(Side::Server) => Transaction::Unknown,
             // Whether such a request is complete, nobody can tell. It has no answer.
             _ if self.is_over() && is_request_without_end(exchange) => Transaction::Failed,
-            _ if self.stage() == Phase::Unknown => Transaction::Unknown,
+            _ if self.reached() == Phase::Unknown => Transaction::Unknown,
             Progress::None | Progress::Begun => match self.is_over() {
                 true => Transaction::Failed,
                 false => Transaction::Unknown,
@@ -355,9 +358,19 @@ impl<'a> Verdict<'a> {
         self.stream.close()
     }
 
-    /// The first FIN or RST.
+    /// The first FIN or RST that is seen.
     pub fn closing(&self) -> Option<&Closing> {
         self.stream.closing()
+    }
+
+    /// The first FIN or RST, where the capture tells that none came before it.
+    pub fn first_end(&self) -> Option<&Closing> {
+        self.stream.first_end()
+    }
+
+    /// The side of the first FIN or RST, where the capture tells that.
+    pub fn closed_by(&self) -> Option<Side> {
+        self.stream.closed_by()
     }
 
     /// The RSTs.
@@ -413,12 +426,17 @@ impl<'a> Verdict<'a> {
         let exchange =
             self.exchange().filter(|e| has_response(e.answered) && !e.may_be_whole)?;
         let acked = self.stream.is_acked(exchange);
-        (acked || self.shows_acks()).then_some(acked)
+        // What is missing of the response may be all of the rest.
+        let is_told = self.shows_acks()
+            && !self.stream.may_have_ended()
+            && !self.stream.lacks(Side::Server);
+        (acked || is_told).then_some(acked)
     }
 
     /// What the client acknowledged is in the capture.
     fn shows_acks(&self) -> bool {
-        self.stream.shows(Side::Client) && !self.stream.shows_only_ends()
+        let is_seen = self.stream.shows(Side::Client) && !self.stream.shows_only_ends();
+        is_seen && !self.stream.hides(Side::Client)
     }
 
     /// Bytes that its framing promised and the client never acknowledged.

@@ -94,6 +94,11 @@ pub struct Half {
     lost_at: Option<i64>,
     /// Segments of the stream since the peer acknowledged bytes that the capture lacks.
     hole_age: u8,
+    /// Its first number was known only when the other side had sent data: what was sent before
+    /// that is not.
+    pub is_late: bool,
+    /// Where the last hole that was passed over ends.
+    passed: i64,
     /// What the capture lacks of this direction.
     pub losses: Losses,
 }
@@ -122,6 +127,7 @@ impl Half {
         }
         self.rival = self.base.filter(|_| self.by_syn);
         (self.base, self.by_syn, self.acked, self.told) = (base, true, 0, 0);
+        self.is_late = false;
     }
 
     /// Both sides go on from the start with the number that they agreed on: of two, the one
@@ -199,9 +205,15 @@ impl Half {
         }
     }
 
-    /// Whether the peer acknowledged one number behind all that was seen: a byte, or a FIN.
-    pub fn may_lack_fin(&self) -> bool {
-        self.limit.is_none() && self.acked == self.sent.max(self.next) + 1
+    /// The furthest number that this side is known to have used, be it for a FIN.
+    pub fn told(&self) -> i64 {
+        let end = self.sent.max(self.next);
+        end.max(self.acked).max(self.told).max(self.cut().unwrap_or(end))
+    }
+
+    /// Whether nothing is seen behind a hole that was passed over.
+    pub fn ends_in_gap(&self) -> bool {
+        self.losses.gap && self.passed == self.sent.max(self.next)
     }
 
     /// A FIN: from now on nothing at or behind this position is taken.
@@ -274,8 +286,9 @@ impl Half {
             self.losses.truncated = true;
         }
         if start > self.next {
+            let is_fresh = !self.pending.covers(start, end);
             self.pending.keep(start, (end - start) as u32, bytes);
-            return true;
+            return is_fresh;
         }
         self.pass(start, end, bytes, hand_on);
         self.drain(hand_on);
@@ -337,7 +350,7 @@ impl Half {
             let to = known.unwrap_or(i64::MAX).min(self.acked_data());
             self.losses.gap = true;
             hand_on(self.next, Piece::Missing((to - self.next) as u64));
-            self.next = to;
+            (self.next, self.passed) = (to, to);
             self.sent = self.sent.max(to);
             self.drain(hand_on);
         }
@@ -386,6 +399,12 @@ impl Half {
 }
 
 impl Waiting {
+    /// Whether one of the segments holds all from `start` to `end`.
+    fn covers(&self, start: i64, end: i64) -> bool {
+        let held = self.segments.range(..=start).next_back();
+        held.is_some_and(|(from, held)| from + i64::from(held.len) >= end)
+    }
+
     /// Keeps a segment. Past the bound on bytes only its length is kept, which is all that the
     /// framing of a body needs; past the bound on segments it is dropped, and becomes a gap
     /// once the peer acknowledges it.

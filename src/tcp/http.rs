@@ -237,6 +237,8 @@ pub struct Http {
     answered_early: VecDeque<i64>,
     /// Bytes are not in the capture that may hold whole messages.
     has_hidden: bool,
+    /// The client's bytes that are not in the capture are enough for several requests.
+    is_crowded: bool,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -336,7 +338,7 @@ impl Http {
 
     /// Whether bytes that are not in the capture may hold a request behind the last one.
     pub fn hides_requests(&self) -> bool {
-        self.has_hidden && matches!(self.requests.state, State::Lost)
+        (self.has_hidden || self.is_crowded) && matches!(self.requests.state, State::Lost)
     }
 
     /// Requests wait for their turn behind that of [`Http::exchange`].
@@ -502,6 +504,7 @@ impl Http {
             }
             State::Cut(_) => self.pass_cut_request(count),
             State::Idle => {
+                self.is_crowded |= count >= 2 * SHORTEST_REQUEST;
                 self.begin_request(at);
                 self.lose_requests();
             }
@@ -1155,6 +1158,9 @@ fn may_start_version(bytes: &[u8]) -> bool {
     let length = bytes.len().min(STATUS_LINE.len());
     bytes[..length] == STATUS_LINE[..length]
 }
+
+/// Bytes of the shortest request.
+const SHORTEST_REQUEST: u64 = b"GET / HTTP/1.0\r\n\r\n".len() as u64;
 
 /// Bytes of the shortest head that a response can have.
 const SHORTEST_HEAD: u64 = b"HTTP/1.1 200\r\n\r\n".len() as u64;

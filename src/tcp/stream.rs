@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::limits;
 use crate::tcp::app::{App, Around, Layer};
 use crate::tcp::half::{self, Half, Piece};
-use crate::tcp::http::{self, Exchange, Progress};
+use crate::tcp::http::{self, EndsBy, Exchange, Progress};
 use crate::tcp::http2::Http2;
 use crate::tcp::phase::Phase;
 use crate::tcp::segment::{Endpoint, Header, Segment};
@@ -135,6 +135,8 @@ pub struct Closing {
     seen: [i64; 2],
     /// What of either side's data the other had acknowledged by then.
     acked: [i64; 2],
+    /// What either side was known to have sent by then, a FIN included.
+    told: [i64; 2],
 }
 
 /// The RSTs of a stream. Its first one is the first that had an effect, if any had.
@@ -158,6 +160,8 @@ pub struct Resets {
     pub crossed_at: Option<CaptureTime>,
     /// How far the exchange had come by then, if it cut nothing.
     stage: Phase,
+    /// It goes on with a number, and nothing of its side was seen before: no answer to a SYN.
+    is_late: bool,
     /// The capture was out of order before it.
     bad_order: bool,
     /// Keys of RSTs, to know copies of them by.
@@ -307,6 +311,8 @@ pub struct Stream {
     late_fins: Vec<LateFin>,
     /// A segment of its own acknowledged the first FIN, before the second FIN.
     fin_acked_apart: bool,
+    /// What each side had acknowledged of the other when it had certainly sent no FIN yet.
+    heard_open: [i64; 2],
     /// The second side sent data when it had acknowledged the first FIN.
     data_after_fin: bool,
     closing: Option<Closing>,
@@ -367,6 +373,7 @@ impl Stream {
             fins: [None; 2],
             late_fins: Vec::new(),
             fin_acked_apart: false,
+            heard_open: [0; 2],
             data_after_fin: false,
             closing: None,
             resets: None,
@@ -391,6 +398,93 @@ impl Stream {
     /// The first FIN or RST.
     pub fn closing(&self) -> Option<&Closing> {
         self.closing.as_ref()
+    }
+
+    /// The side of the first FIN or RST, where the capture tells that.
+    pub fn closed_by(&self) -> Option<Side> {
+        let by = self.closing()?.by;
+        (!self.may_have_closed_before(by.peer())).then_some(by)
+    }
+
+    /// The first FIN or RST, if no other one can have come before it.
+    pub fn first_end(&self) -> Option<&Closing> {
+        let may_have_closed = |side| self.may_have_closed_before(side);
+        self.closing()
+            .filter(|_| ![Side::Client, Side::Server].into_iter().any(may_have_closed))
+    }
+
+    /// Whether this side may have sent a FIN before the first end that is seen.
+    pub fn may_have_closed_before(&self, side: Side) -> bool {
+        let Some(closing) = self.closing() else { return false };
+        self.may_lack_fin_at(side, closing.told[side as usize], closing.stage)
+    }
+
+    /// Whether this side may have sent a FIN that is not seen.
+    fn may_lack_fin(&self, side: Side) -> bool {
+        let stage = match self.closing() {
+            Some(closing) => closing.stage,
+            None => self.stage(self.latest, None),
+        };
+        self.may_lack_fin_at(side, self.halves[side as usize].told(), stage)
+    }
+
+    /// Whether this side may have sent a FIN that is not seen, as far as numbers told when this
+    /// was the furthest one, and the exchange had come so far: a FIN counts like a byte.
+    fn may_lack_fin_at(&self, side: Side, told: i64, stage: Phase) -> bool {
+        let half = &self.halves[side as usize];
+        let beyond = told - half.sent().max(half.next());
+        // Of a direction that is not captured, or filtered out, there is more than that.
+        let is_hidden = self.shows_only_ends() || !self.shows(side);
+        self.fins[side as usize].is_none()
+            && match beyond {
+                _ if is_hidden => beyond == 1,
+                // It may be the last of the bytes that were given up.
+                0 => half.ends_in_gap() && stage == Phase::Unknown,
+                _ => beyond > 0,
+            }
+    }
+
+    /// What the first RST cut.
+    pub fn reset_phase(&self) -> Option<Phase> {
+        let Resets { phase, effective, .. } = *self.resets()?;
+        let is_told = phase == Phase::Teardown || !effective || self.first_end().is_some();
+        Some(if is_told { phase } else { Phase::Unknown })
+    }
+
+    /// How far the exchange had come at the first FIN or RST or, without one, now. Where the first
+    /// FIN may not be in the capture, the last segment before it tells, if that acknowledged all
+    /// that the other side had sent.
+    pub fn stage_at_end(&self, now: CaptureTime) -> Phase {
+        let (stage, seen) = match self.closing() {
+            Some(closing) => (closing.stage, closing.seen),
+            None => (self.stage(now, None), self.progress()),
+        };
+        let is_told = |side: Side| {
+            let may_have_ended = match self.closing() {
+                Some(_) => self.may_have_closed_before(side),
+                None => self.may_lack_fin(side),
+            };
+            // The FIN of the server may have been the end of its response.
+            let is_end = side == Side::Server && stage == Phase::DuringResponse;
+            let is_before = self.heard_open[side as usize] >= seen[side.peer() as usize];
+            !may_have_ended || is_before && !(is_end && self.lasts_until_close())
+        };
+        let is_told = [Side::Client, Side::Server].into_iter().all(is_told);
+        if is_told {
+            stage
+        } else {
+            Phase::Unknown
+        }
+    }
+
+    /// Whether the response that is open lasts until the server closes.
+    fn lasts_until_close(&self) -> bool {
+        self.exchange().is_some_and(|exchange| exchange.ends_by == EndsBy::Close)
+    }
+
+    /// Whether the server may have ended the open response by a FIN that is not seen.
+    pub fn may_have_ended(&self) -> bool {
+        self.lasts_until_close() && self.may_lack_fin(Side::Server)
     }
 
     /// The RSTs, whether they had an effect or not.
@@ -504,12 +598,13 @@ impl Stream {
 
     /// How the connection was closed.
     pub fn close(&self) -> Close {
+        let hidden = [Side::Client, Side::Server].map(|side| self.may_lack_fin(side));
         match (self.fins, self.effective_resets()) {
             ([Some(client), Some(server)], _) => {
                 let answered = client.answers || server.answers;
                 if self.data_after_fin {
                     Close::HalfClose
-                } else if self.shows_only_ends() {
+                } else if self.shows_only_ends() || self.may_have_gone_on() {
                     Close::Unknown
                 } else if self.fin_acked_apart {
                     Close::FourWay
@@ -519,12 +614,28 @@ impl Stream {
                     Close::Simultaneous
                 }
             }
+            // Both sides may have closed before it.
+            ([client, server], Some(_))
+                if (client.is_some() || hidden[0]) && (server.is_some() || hidden[1]) =>
+            {
+                Close::Unknown
+            }
             (_, Some(_)) => Close::Reset,
+            ([None, None], None) if hidden.contains(&true) => Close::Unknown,
             ([None, None], None) => Close::Open,
             ([None, _], _) if self.may_have_missed(Side::Client) => Close::Unknown,
             ([_, None], _) if self.may_have_missed(Side::Server) => Close::Unknown,
             _ => Close::OneFin,
         }
+    }
+
+    /// Whether the capture may lack data that one side sent behind the other's FIN.
+    fn may_have_gone_on(&self) -> bool {
+        let Some(closing) = self.closing() else { return false };
+        let peer = closing.by.peer();
+        let Some(fin) = self.fins[peer as usize] else { return false };
+        let half = &self.halves[peer as usize];
+        (half.losses.gap || half.next() < fin.end) && closing.seen[peer as usize] < fin.end
     }
 
     /// Nothing but RSTs is in the capture.
@@ -655,7 +766,7 @@ impl Stream {
     /// seen: the capture lacks bytes there, or shows too little of them.
     pub fn may_be_followed(&self, last: &Exchange) -> bool {
         let hides = match last.answered {
-            Progress::Complete if last.sent == Progress::Complete => Talk::hides_requests,
+            Progress::Complete => Talk::hides_requests,
             // Its answer may be over, and that of one that waits for its turn may have begun.
             Progress::Lost | Progress::Cut => Talk::is_pipelined,
             _ => return false,
@@ -765,7 +876,15 @@ impl Stream {
         self.mid_stream()
             || self.is_one_sided() && !self.shows(side)
             || self.opened_unseen && !self.tells_end_of(side)
+            || self.is_reset_late()
             || self.hides(side)
+    }
+
+    /// The server reset with a number of its own, and nothing was seen of it before: no SYN is
+    /// answered like that.
+    fn is_reset_late(&self) -> bool {
+        let by_server = self.resets().filter(|resets| resets.by == Side::Server);
+        by_server.is_some_and(|resets| resets.is_late)
     }
 
     /// A FIN or RST tells how much this side had sent, or had arrived of it, by then.
@@ -775,7 +894,7 @@ impl Stream {
     }
 
     /// A number tells of something that this side sent and that was not seen.
-    fn hides(&self, side: Side) -> bool {
+    pub fn hides(&self, side: Side) -> bool {
         let elsewhere = self.resets().is_some_and(|r| r.by == side && r.signs.is_elsewhere());
         elsewhere || self.halves[side as usize].tells_more()
     }
@@ -810,6 +929,7 @@ impl Stream {
         if !self.is_established() {
             // A RST with other numbers than the handshake's may have come long after it.
             let elsewhere = self.resets().is_some_and(|resets| resets.signs.is_elsewhere());
+            let elsewhere = elsewhere || self.is_reset_late();
             let unknown = elsewhere || self.closing.is_none() && self.is_unrepeated(now);
             return if unknown { Phase::Unknown } else { Phase::Handshake };
         }
@@ -843,6 +963,10 @@ impl Stream {
         match stage {
             // What was sent and is not in the capture may have been anything.
             _ if self.lacks(Side::Client) || self.lacks(Side::Server) => Phase::Unknown,
+            // What the server sent before that may have been the response.
+            stage if stage <= Phase::AwaitingResponse && self.server_half().is_late => {
+                Phase::Unknown
+            }
             // By the time stamps the handshake was completed later.
             Phase::BeforeRequest if now < self.opened => Phase::Unknown,
             // Data behind a hole was sent, though what it says is not known.
@@ -858,6 +982,12 @@ impl Stream {
             }
             _ => stage,
         }
+    }
+
+    /// Something of either side is not seen, so far.
+    fn has_lost_any(&self) -> bool {
+        let lacks = |half: &Half| half.has_losses() || half.has_hole() || half.lacks_acked();
+        self.http2().is_some_and(Http2::is_lost) || self.halves.iter().any(lacks)
     }
 
     fn has_holes(&self) -> bool {
@@ -1018,11 +1148,13 @@ impl Stream {
         self.last_speaker = self.last_speaker.map(Side::peer);
         self.alerted.reverse();
         self.full.reverse();
+        self.heard_open.reverse();
         self.trace.turn_round();
         if let Some(closing) = &mut self.closing {
             closing.by = closing.by.peer();
             closing.seen.reverse();
             closing.acked.reverse();
+            closing.told.reverse();
         }
         if let Some(resets) = &mut self.resets {
             resets.by = resets.by.peer();
@@ -1135,8 +1267,12 @@ impl Stream {
         self.acknowledged |= !segment.tcp.syn;
         self.full[side as usize] = segment.tcp.window == 0;
         let peer = side.peer();
+        let has_spoken = self.halves[side as usize].sent() > 0;
         let half = &mut self.halves[peer as usize];
-        half.start_at(segment.tcp.ack);
+        if !half.started() {
+            half.start_at(segment.tcp.ack);
+            half.is_late = has_spoken;
+        }
         if !segment.tcp.syn {
             half.settle(segment.tcp.ack);
             if !segment.tcp.fin {
@@ -1144,6 +1280,12 @@ impl Stream {
             }
         }
         half.acknowledge(half.position(segment.tcp.ack));
+        let acked = half.acked();
+        let own = &self.halves[side as usize];
+        // Nothing that was not seen stands before it.
+        if !segment.tcp.syn && own.position(segment.tcp.seq) <= own.sent().max(own.next()) {
+            self.heard_open[side as usize] = acked;
+        }
         self.revive_if_alive();
         if self.halves[peer as usize].tires_of_holes() {
             let before = self.halves[peer as usize].next();
@@ -1172,8 +1314,10 @@ impl Stream {
             }
             return false;
         }
+        let known = self.halves[side as usize].next();
         let reopened = self.reopen_holes(side, start + i64::from(segment.payload_len));
-        let before = self.halves[side as usize].next();
+        // What stands behind a hole that was given up does not belong into it.
+        let before = if start >= known { known } else { self.halves[side as usize].next() };
         let told = self.told();
         let last = self.last_asked(side);
         let (len, bytes) = (segment.payload_len, segment.payload);
@@ -1200,8 +1344,7 @@ impl Stream {
         let is_hidden = || {
             bytes.len() < len as usize
                 || is_alert && self.app.tls().is_none()
-                || self.http2().is_some_and(Http2::is_lost)
-                || self.talk().is_none() && self.halves.iter().any(Half::has_losses)
+                || (self.http2().is_some() || self.talk().is_none()) && self.has_lost_any()
         };
         self.may_be_farewell = len <= FAREWELL && is_hidden();
         let last_data = self.last_data;
@@ -1437,7 +1580,8 @@ impl Stream {
             self.halves[side.peer() as usize].settle(segment.tcp.ack);
         }
         let half = &self.halves[side as usize];
-        let off = half.started().then(|| half.position(segment.tcp.seq) - half.next());
+        let half_started = half.started();
+        let off = half_started.then(|| half.position(segment.tcp.seq) - half.next());
         let signs = self.trace.signs(side, segment, off);
         let untaken = self.is_out_of_window(side, segment);
         let stage = self.stage(segment.time, Some(side));
@@ -1464,6 +1608,7 @@ impl Stream {
             signs,
             crossed_at: None,
             stage,
+            is_late: !half_started && !segment.tcp.ack_flag,
             bad_order: self.bad_order,
             keys,
         }));
@@ -1585,6 +1730,7 @@ impl Stream {
                 .map(|last| segment.time.since(last).max(0)),
             seen: self.progress(),
             acked: self.both(Half::acked_data),
+            told: self.both(Half::told),
         }
     }
 

@@ -23,7 +23,7 @@ pub fn of_stream(verdict: &Verdict<'_>) -> BTreeMap<&'static str, String> {
             out.insert(name, value);
         }
     };
-    let closing = verdict.closing();
+    let closing = verdict.first_end();
     let resets = verdict.resets();
     let caveats: Vec<_> = verdict.caveats().words().collect();
     put("phase", verdict.phase().map(|phase| phase.word().to_owned()));
@@ -31,7 +31,7 @@ pub fn of_stream(verdict: &Verdict<'_>) -> BTreeMap<&'static str, String> {
     put("transaction", Some(verdict.transaction().word().to_owned()));
     put("severity", Some(verdict.severity().word().to_owned()));
     put("close", Some(verdict.close().word().to_owned()));
-    put("close.by", closing.map(|closing| closing.by.word().to_owned()));
+    put("close.by", verdict.closed_by().map(|side| side.word().to_owned()));
     put("close.frame", closing.map(|closing| closing.at.frame.to_string()));
     put(
         "close.piggybacked",

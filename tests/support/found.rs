@@ -118,9 +118,9 @@ fn of_verdict(v: &Verdict<'_>) -> Found {
     put("rstdiag.stage", Some(v.stage().word().into()));
     put("rstdiag.transaction", Some(v.transaction().word().into()));
     put("rstdiag.close", Some(v.close().word().into()));
-    put("rstdiag.close.by", v.closing().map(|c| c.by.word().into()));
-    put("rstdiag.close.frame", v.closing().map(|c| c.at.frame.to_string()));
-    put("rstdiag.close.piggybacked", v.closing().and_then(|c| c.piggybacked).map(flag));
+    put("rstdiag.close.by", v.closed_by().map(|side| side.word().into()));
+    put("rstdiag.close.frame", v.first_end().map(|c| c.at.frame.to_string()));
+    put("rstdiag.close.piggybacked", v.first_end().and_then(|c| c.piggybacked).map(flag));
     put("rstdiag.reset.by", v.resets().map(|r| r.by.word().into()));
     put("rstdiag.reset.frame", v.resets().map(|r| r.at.frame.to_string()));
     put("rstdiag.reset.count", v.resets().map(|r| r.count.to_string()));
@@ -131,7 +131,7 @@ fn of_verdict(v: &Verdict<'_>) -> Found {
         cause.evidence.into_iter().for_each(|seen| put("rstdiag.evidence", Some(seen)));
         put("rstdiag.advice", Some(cause.row.advice.into()));
     }
-    put("rstdiag.idle", v.closing().and_then(|c| c.idle).map(seconds));
+    put("rstdiag.idle", v.first_end().and_then(|c| c.idle).map(seconds));
     put("rstdiag.client", Some(v.client().to_string()));
     put("rstdiag.server", Some(v.server().to_string()));
     put("rstdiag.requests", v.requests().map(|n| n.to_string()));
