@@ -10,13 +10,16 @@
 
 mod support;
 
+use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use rstdiag::session::{Session, When};
+use rstdiag::tcp::segment::Segment;
 use support::builder::{Capture, Frame, Talk};
 use support::cases;
 use support::fields;
+use support::random::Random;
 
 /// What a field of a poorer capture may say, if not the same.
 #[derive(Clone, Copy, Debug)]
@@ -74,9 +77,6 @@ const UNTRACED: &[(&str, &str, &[&str], &str)] = &[
     ),
     (CUT, "a log of requests", &[], "what tells its lines from those of HTTP is cut"),
     (FILTERED, "a download is reset", &[], "one RST does not tell that an ACK came before"),
-    (FILTERED, "a RST in the", &[], "that a RST had no effect is seen by what follows it"),
-    (FILTERED, "a RST without effect", &[], "that is seen by what follows it"),
-    (FILTERED, "long acknowledged", &[], "that a RST has no effect is seen by ACKs before it"),
     (FILTERED, "far beyond any window", &[], "the window is told by what is sent in it"),
     (FILTERED, "answers an older segment", &[], "ACKs tell which segment is older"),
     (FILTERED, "two passive RSTs", &[], "what is held twice tells that copies are made"),
@@ -88,14 +88,13 @@ const UNTRACED: &[(&str, &str, &[&str], &str)] = &[
         &["status"],
         "a message rides on the FIN, those before are gone",
     ),
-    (FILTERED, "told apart late", &[], "the message that tells the sides apart is gone"),
+    (LOSSY, "a damaged number", &[], "what puts the number right is gone"),
     (
         DOUBLED,
         "only the refusal",
         &["reset.count"],
         "without identification a copy has no mark",
     ),
-    (CUT, "told apart late", &[], "the message that tells the sides apart is cut"),
     (CUT, "that are no frames", &["requests", "responses"], "the bytes that are none are cut"),
     (CUT, "chunked beside a length", &[], "what stands beside a length, which no server sends"),
     (
@@ -109,6 +108,100 @@ const UNTRACED: &[(&str, &str, &[&str], &str)] = &[
 const FILTERED: &str = "filtered";
 const CUT: &str = "cut";
 const DOUBLED: &str = "doubled";
+const LOSSY: &str = "lossy";
+
+/// Fields, when they may differ, and why.
+type Untold = (&'static [&'static str], fn(&Told<'_>) -> bool, &'static str);
+
+/// What is not told by numbers, whichever script it is of. Which frames may be lost without a trace
+/// is decided by [`leaves_no_trace`].
+const UNTOLD: &[Untold] = &[
+    (
+        &["reset.count"],
+        |told| told.how == DOUBLED && told.is_unmarked,
+        "IPv6 has no identification, so a copy of a RST has no mark",
+    ),
+    (
+        &[],
+        |told| told.poor.get("client") != told.whole.get("client") && told.has("mid_stream"),
+        "without a SYN the ports tell the sides, until a message does, which is gone",
+    ),
+    (
+        &[],
+        |told| told.how == FILTERED && told.is_open(),
+        "of an open connection only the handshake is left",
+    ),
+    (
+        &["close", "close.by", "close.frame", "close.piggybacked"],
+        |told| {
+            let explains = told.shows_only_ends || told.has("one_sided");
+            explains && (told.how == LOSSY || !told.is_closed())
+        },
+        "a filter explains the numbers by which a FIN is told that is lost besides",
+    ),
+    (
+        &[],
+        |told| told.how == FILTERED && told.goes_on_behind_reset,
+        "that a RST had no effect is seen by what follows it",
+    ),
+    (
+        &["close", "close.by"],
+        |told| told.how == LOSSY && told.lacks_behind_reset,
+        "that a RST had no effect is seen by what follows it",
+    ),
+    (
+        &[],
+        |told| told.how == LOSSY && told.lacks_rebirth,
+        "what begins a connection anew on the same ports is gone",
+    ),
+    (
+        &["severity"],
+        |told| told.how == LOSSY && told.has("one_sided"),
+        "where one direction is missing, nobody expects its FIN",
+    ),
+    (
+        &["responses"],
+        |told| told.how == LOSSY && !told.whole.contains_key("responses"),
+        "a response that is whole counts, whatever it answers",
+    ),
+];
+
+/// What is known of a stream whose fields are compared.
+struct Told<'a> {
+    how: &'static str,
+    whole: &'a Fields,
+    poor: &'a Fields,
+    /// Its packets have no identification.
+    is_unmarked: bool,
+    /// Nothing but SYN, FIN and RST is left of it.
+    shows_only_ends: bool,
+    /// Something else than those stands behind a RST.
+    goes_on_behind_reset: bool,
+    /// And some of that is lost.
+    lacks_behind_reset: bool,
+    /// Even a SYN.
+    lacks_rebirth: bool,
+}
+
+impl Told<'_> {
+    fn has(&self, caveat: &str) -> bool {
+        self.poor.get("caveats").is_some_and(|all| all.contains(caveat))
+    }
+
+    /// The whole capture tells which end is the first.
+    fn is_closed(&self) -> bool {
+        self.whole.contains_key("close.frame")
+    }
+
+    fn is_open(&self) -> bool {
+        !self.is_closed() && !self.whole.contains_key("reset.frame")
+    }
+
+    fn is_untold(&self, field: &str) -> bool {
+        let is_about = |fields: &[&str]| fields.is_empty() || fields.contains(&field);
+        UNTOLD.iter().any(|(fields, when, _)| is_about(fields) && when(self))
+    }
+}
 
 type Fields = BTreeMap<&'static str, String>;
 
@@ -133,31 +226,64 @@ impl Poor {
 struct Source {
     name: String,
     frames: Vec<Frame>,
+    /// What went over the wire, which the script of a poor capture tells as well.
+    wire: Vec<Frame>,
+    /// Its script makes it poorer otherwise than by leaving frames out.
+    is_reduced: bool,
     log: Option<PathBuf>,
+}
+
+/// A capture that is made poorer.
+struct Trial {
+    /// The whole one.
+    full: Poor,
+    /// That of a connection on which nothing was sent that leaves no trace in the poorer one.
+    whole: Poor,
+    poor: Poor,
+}
+
+impl Trial {
+    fn of(frames: &[Frame], poor: Poor) -> Trial {
+        Trial { full: Poor::whole(frames), whole: Poor::whole(frames), poor }
+    }
 }
 
 fn sources() -> Vec<Source> {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
-    let recorded = |path: &str, log: Option<&str>| Source {
-        name: path.to_owned(),
-        frames: support::frames_of(&data.join(path)),
-        log: log.map(|log| data.join(log)),
+    let recorded = |name: &str, path: &Path, log: Option<PathBuf>| {
+        let frames = support::frames_of(path);
+        Source { name: name.to_owned(), wire: frames.clone(), frames, is_reduced: false, log }
+    };
+    let kept = |path: &str, log: Option<&str>| {
+        recorded(path, &data.join(path), log.map(|log| data.join(log)))
     };
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let (article, log) = support::article::files(directory);
     let mut all = vec![
-        recorded("sample/sample.pcap", Some("sample/error.log")),
-        recorded("causes/client.pcap", None),
-        recorded("causes/server.pcap", None),
-        recorded("causes/http2.pcap", None),
-        Source { name: "article".into(), frames: support::frames_of(&article), log: Some(log) },
+        kept("sample/sample.pcap", Some("sample/error.log")),
+        kept("causes/client.pcap", None),
+        kept("causes/server.pcap", None),
+        kept("causes/http2.pcap", None),
+        recorded("article", &article, Some(log)),
     ];
+    let play = |script: &str| Capture::of(&Talk::default(), script).frames();
     all.extend(cases::all().into_iter().map(|case| Source {
-        frames: Capture::of(&Talk::default(), &case.script).frames(),
+        frames: play(&case.script),
+        wire: play(&on_the_wire(&case.script)),
+        is_reduced: ["snaplen", "filtered"].iter().any(|word| case.script.contains(word)),
         name: case.name,
         log: None,
     }));
     all
+}
+
+/// The script of what went over the wire: with what its capture lacks, though it arrived.
+fn on_the_wire(script: &str) -> String {
+    let wire = |line: &str| match line.contains(" lost") {
+        true => format!("{line}\n"),
+        false => line.replace(" drop", "") + "\n",
+    };
+    script.lines().map(wire).collect()
 }
 
 /// Offset of the TCP header in a frame of Ethernet, whichever version of IP follows.
@@ -189,10 +315,14 @@ fn said(source: &Source, poor: &Poor, streams: &[Option<u32>]) -> BTreeMap<u32, 
     }
     support::feed(&mut session, &poor.frames, |_, _| ());
     let mut out = BTreeMap::new();
-    let mut known = BTreeSet::new();
+    let (mut known, mut mixed) = (BTreeMap::new(), BTreeSet::new());
     for (number, &at) in (1..).zip(&poor.origin) {
         let Some(frame) = session.frame(number, 0) else { continue };
-        if !known.insert(frame.stream) {
+        let stream = streams.get(at).copied().flatten().unwrap_or(frame.stream);
+        if let Some(first) = known.insert(frame.stream, stream) {
+            if first != stream {
+                mixed.extend([first, stream]);
+            }
             continue;
         }
         let verdict = session.verdict_of(frame.stream, When::Final).unwrap();
@@ -215,8 +345,10 @@ fn said(source: &Source, poor: &Poor, streams: &[Option<u32>]) -> BTreeMap<u32, 
         let summary = verdict.summary();
         assert!(!is_negative(&summary), "{}: {summary}", source.name);
         fields.insert("summary", summary);
-        out.insert(streams.get(at).copied().flatten().unwrap_or(frame.stream), fields);
+        out.insert(stream, fields);
     }
+    // Where the SYN of one is lost, two connections of the same ports are one stream.
+    out.retain(|stream, _| !mixed.contains(stream));
     out
 }
 
@@ -263,34 +395,47 @@ fn is_less(less: Option<Less>, whole: Option<&str>, poor: Option<&str>) -> bool 
 }
 
 /// What a poorer capture says otherwise than the whole one.
-fn contradictions(source: &Source, how: &str, make: impl Fn(&[Frame]) -> Poor) -> Vec<String> {
-    let streams = streams_of(&source.frames);
-    let whole = said(source, &Poor::whole(&source.frames), &streams);
-    let poor = make(&source.frames);
-    // IPv6 has no identification, so a copy of a RST has no mark.
-    let unmarked = how == DOUBLED && source.frames[0].bytes[14] >> 4 == 6;
-    let untraced = |name: &str, whole: &Fields| {
-        let has = |name| whole.contains_key(name);
-        unmarked && name == "reset.count"
-            // The filter explains the numbers by which a FIN is told that is lost besides; of a
-            // connection without any end it leaves the handshake.
-            || how == FILTERED
-                && !has("close.frame")
-                && (name.starts_with("close") || !has("reset.frame"))
-            || UNTRACED.iter().any(|(way, case, fields, _)| {
-                *way == how
-                    && source.name.contains(case)
-                    && (fields.is_empty() || fields.contains(&name))
-            })
-    };
+fn contradictions(source: &Source, how: &'static str, trial: &Trial) -> Vec<String> {
+    let frames = &trial.full.frames;
+    let streams = streams_of(frames);
+    let segments = support::segments_of(frames);
+    let full = OnceCell::new();
+    let whole = said(source, &trial.whole, &streams);
     let mut out = Vec::new();
-    for (number, poor) in said(source, &poor, &streams) {
+    for (number, poor) in said(source, &trial.poor, &streams) {
         let Some(whole) = whole.get(&number) else { continue };
+        let of_stream: Vec<usize> =
+            (0..frames.len()).filter(|&at| streams[at] == Some(number)).collect();
+        let held = |at: &&usize| trial.poor.origin.contains(*at);
+        let reset = of_stream.iter().position(|&at| flags(&frames[at]) & RST != 0);
+        let behind = reset.map_or(&[][..], |reset| &of_stream[reset + 1..]);
+        let told = Told {
+            how,
+            whole,
+            poor: &poor,
+            is_unmarked: segments[of_stream[0]].as_ref().is_some_and(|s| s.ip_id.is_none()),
+            shows_only_ends: of_stream.iter().filter(held).all(|&at| is_end(&frames[at])),
+            goes_on_behind_reset: behind.iter().any(|&at| !is_end(&frames[at])),
+            lacks_behind_reset: behind.iter().any(|at| !held(&at)),
+            lacks_rebirth: behind.iter().any(|at| !held(&at) && flags(&frames[*at]) & SYN != 0),
+        };
+        let untraced = |name: &str| {
+            told.is_untold(name)
+                || UNTRACED.iter().any(|(way, case, fields, _)| {
+                    *way == how
+                        && source.name.contains(case)
+                        && (fields.is_empty() || fields.contains(&name))
+                })
+        };
         let names: BTreeSet<_> = whole.keys().chain(poor.keys()).copied().collect();
         for name in names.into_iter().filter(|&name| name != "summary") {
             let values = [whole, &poor].map(|fields| fields.get(name).map(String::as_str));
             let less = LESS.iter().find(|row| row.0 == name).map(|row| row.1);
-            if !is_less(less, values[0], values[1]) && !untraced(name, whole) {
+            if is_less(less, values[0], values[1]) || untraced(name) {
+                continue;
+            }
+            let full = full.get_or_init(|| said(source, &trial.full, &streams));
+            if full.get(&number).and_then(|full| full.get(name)) != poor.get(name) {
                 out.push(format!(
                     "{} {number}: {name} {:?} became {:?}\n    {}\n    {}",
                     source.name, values[0], values[1], whole["summary"], poor["summary"]
@@ -301,33 +446,167 @@ fn contradictions(source: &Source, how: &str, make: impl Fn(&[Frame]) -> Poor) -
     out
 }
 
-fn check(how: &str, make: impl Fn(&[Frame]) -> Poor) {
-    let found: Vec<_> =
-        sources().iter().flat_map(|source| contradictions(source, how, &make)).collect();
+fn check(how: &'static str, make: impl Fn(&Source) -> Option<Trial>) {
+    let of = |source: &Source| {
+        make(source).map_or_else(Vec::new, |trial| contradictions(source, how, &trial))
+    };
+    let found: Vec<_> = sources().iter().flat_map(of).collect();
     assert!(found.is_empty(), "{how}: {} contradictions\n{}", found.len(), found.join("\n"));
 }
 
 #[test]
 fn a_capture_of_ends_alone_contradicts_nothing() {
-    check(FILTERED, |frames| {
-        Poor::of(frames, (0..frames.len()).filter(|&at| is_end(&frames[at])).collect())
+    check(FILTERED, |Source { frames, .. }| {
+        let ends = (0..frames.len()).filter(|&at| is_end(&frames[at])).collect();
+        Some(Trial::of(frames, Poor::of(frames, ends)))
     });
 }
 
 #[test]
 fn cut_frames_contradict_nothing() {
     for snaplen in [54, 64, 96, 256] {
-        check(CUT, |frames| {
+        check(CUT, |Source { frames, .. }| {
             let mut poor = Poor::whole(frames);
             for frame in &mut poor.frames {
                 frame.bytes.truncate(snaplen);
             }
-            poor
+            Some(Trial::of(frames, poor))
         });
     }
 }
 
 #[test]
 fn frames_twice_contradict_nothing() {
-    check(DOUBLED, |frames| Poor::of(frames, (0..2 * frames.len()).map(|at| at / 2).collect()));
+    check(DOUBLED, |Source { frames, .. }| {
+        let twice = (0..2 * frames.len()).map(|at| at / 2).collect();
+        Some(Trial::of(frames, Poor::of(frames, twice)))
+    });
+}
+
+// ---- Lost frames ---------------------------------------------------------------------------
+
+/// Every this many frames, one is not in the capture: 8 %.
+const PERCENT_LOST: usize = 8;
+
+const SEEDS: u64 = 16;
+
+#[test]
+fn lost_frames_contradict_nothing() {
+    for seed in 0..SEEDS {
+        let random = RefCell::new(Random::new(seed));
+        check(LOSSY, |source| {
+            let is_whole = !source.is_reduced;
+            is_whole.then(|| lossy(source, &mut random.borrow_mut()))
+        });
+    }
+}
+
+fn lossy(source: &Source, random: &mut Random) -> Trial {
+    let wire = &source.wire;
+    let mut held = captured(source);
+    for frame in &mut held {
+        if random.below(100) < PERCENT_LOST {
+            *frame = None;
+        }
+    }
+    let kept: Vec<bool> = held.iter().map(Option::is_some).collect();
+    let segments = support::segments_of(wire);
+    let (untraced, late) = (leaves_no_trace(&segments, &kept), told_late(&segments, &kept));
+    let mut order: Vec<usize> = (0..wire.len()).filter(|&at| !untraced[at]).collect();
+    order.sort_by_key(|&at| (late[at].unwrap_or(at), late[at].is_some()));
+    let mut whole = Poor::of(wire, order);
+    for (frame, &at) in whole.frames.iter_mut().zip(&whole.origin) {
+        frame.time = wire[late[at].unwrap_or(at)].time;
+    }
+    let origin = (0..wire.len()).filter(|&at| kept[at]).collect();
+    let poor = Poor { frames: held.into_iter().flatten().collect(), origin };
+    Trial { full: Poor::whole(wire), whole, poor }
+}
+
+/// By frame of the wire: what the capture holds of it.
+fn captured(source: &Source) -> Vec<Option<Frame>> {
+    let mut held = source.frames.iter().peekable();
+    let of = |wire: &Frame| {
+        held.next_if(|frame| frame.time == wire.time && frame.bytes == wire.bytes).cloned()
+    };
+    let found: Vec<_> = source.wire.iter().map(of).collect();
+    assert!(source.is_reduced || held.next().is_none(), "{}", source.name);
+    found
+}
+
+/// Lost frames that leave no trace in what is kept, by what they are:
+///
+/// | frame | why |
+/// |---|---|
+/// | a RST | it takes up no number |
+/// | an ACK without data, that of the handshake included | neither does it: a client may abort in place of it |
+/// | a copy of what is kept | it says nothing new |
+/// | data or a FIN that is not acknowledged, and no number without data stands behind it | it may have been lost on its way, or never sent |
+/// | what stands before all that is seen of its side | where the numbers of that side begin is not known |
+/// | a FIN with a number before that of data | it is no FIN of its connection |
+///
+/// The poorer capture is as well that of a connection on which they were never sent.
+fn leaves_no_trace(segments: &[Option<Segment<'_>>], kept: &[bool]) -> Vec<bool> {
+    let held: Vec<_> = segments.iter().zip(kept).filter(|(_, kept)| **kept).collect();
+    let untraced = |lost: &Segment<'_>| {
+        let seen = held.iter().filter_map(|(seen, _)| seen.as_ref());
+        let of_stream = seen.filter(|seen| seen.stream == lost.stream);
+        let (own, peers): (Vec<&Segment<'_>>, Vec<_>) =
+            of_stream.partition(|seen| seen.src == lost.src);
+        let (start, end) = (lost.tcp.seq, lost.tcp.seq.wrapping_add(lost.payload_len));
+        let ahead = |number: u32| is_ahead(number, start);
+        let acks = peers.iter().filter(|seen| seen.tcp.ack_flag);
+        let is_known = own.iter().any(|seen| !seen.tcp.rst && !ahead(seen.tcp.seq))
+            || acks.clone().any(|seen| !seen.tcp.rst && !ahead(seen.tcp.ack));
+        let is_told = acks.clone().any(|seen| ahead(seen.tcp.ack))
+            || own.iter().any(|seen| seen.payload_len == 0 && ahead(seen.tcp.seq));
+        let is_copied = own.iter().any(|seen| {
+            seen.tcp.seq == start
+                && seen.payload_len >= lost.payload_len
+                && [seen.tcp.syn, seen.tcp.fin, seen.tcp.rst]
+                    == [lost.tcp.syn, lost.tcp.fin, false]
+        });
+        let is_misplaced = own.iter().any(|seen| {
+            is_ahead(seen.tcp.seq.wrapping_add(seen.payload_len), end) && seen.payload_len > 0
+        });
+        let takes_up = lost.payload_len > 0 || lost.tcp.syn || lost.tcp.fin;
+        lost.tcp.rst
+            || !takes_up
+            || is_copied
+            || lost.tcp.fin && is_misplaced
+            || !(is_known && is_told)
+    };
+    let is_lost = |(segment, kept): (&Option<Segment<'_>>, &bool)| {
+        !kept && segment.as_ref().is_none_or(untraced)
+    };
+    segments.iter().zip(kept).map(is_lost).collect()
+}
+
+/// Whether a number lies ahead of another one, within what a RST may lie ahead of its side.
+fn is_ahead(number: u32, of: u32) -> bool {
+    (1..=16 << 20).contains(&number.wrapping_sub(of))
+}
+
+/// Lost FINs, and the first end that is seen: where no number by then tells of the FIN, nor does any
+/// tell which of the two came first. The poorer capture is as well that of a connection on which
+/// the FIN came later.
+fn told_late(segments: &[Option<Segment<'_>>], kept: &[bool]) -> Vec<Option<usize>> {
+    let held = || segments.iter().zip(kept).enumerate().filter(|(_, (_, kept))| **kept);
+    let seen = || held().filter_map(|(at, (segment, _))| Some((at, segment.as_ref()?)));
+    let late = |at: usize, lost: &Segment<'_>| {
+        let of_stream = || seen().filter(|(_, seen)| seen.stream == lost.stream);
+        let (end, _) = of_stream().find(|(_, seen)| seen.tcp.fin || seen.tcp.rst)?;
+        let fin = lost.tcp.seq.wrapping_add(lost.payload_len);
+        let is_told = |seen: &Segment<'_>| match seen.src == lost.src {
+            true => is_ahead(seen.tcp.seq, fin),
+            false => seen.tcp.ack_flag && is_ahead(seen.tcp.ack, fin),
+        };
+        let told = of_stream().any(|(at, seen)| at <= end && is_told(seen));
+        (!told && end > at).then_some(end)
+    };
+    let of = |(at, (segment, kept)): (usize, (&Option<Segment<'_>>, &bool))| {
+        let lost = segment.as_ref().filter(|lost| !kept && lost.tcp.fin)?;
+        late(at, lost)
+    };
+    segments.iter().zip(kept).enumerate().map(of).collect()
 }

@@ -844,10 +844,11 @@ impl Signs<'_> {
                 | GivenUpBy(_)
                 | Tunnelled
         );
-        let closed_before = |side| self.verdict.stream().may_have_closed_before(side);
+        let closed_before = |side| self.verdict.stream().may_lack_fin(side);
         let unseen = match sign {
             AfterOwnFin => self.by().is_some_and(closed_before),
             AfterPeerFin => self.by().map(Side::peer).is_some_and(closed_before),
+            Cut(_) => self.verdict.phase() == Some(Phase::Unknown),
             _ => of_talk && self.is_blind(),
         };
         self.holds(sign) || unseen

@@ -163,6 +163,7 @@ impl<'a> Verdict<'a> {
             // Both sides had closed, and each has all that the other said.
             (Phase::Teardown, Transaction::Unknown, _)
                 if self.stream.is_unrecognized()
+                    && !self.lacks_bytes()
                     && self.close() != Close::Reset
                     && !self.is_unheard() =>
             {
@@ -195,7 +196,8 @@ impl<'a> Verdict<'a> {
         let host = self.survey.and_then(|all| all.ttl(self.stream.end(resets.by).addr));
         let form = resets.signs.form(host, !resets.effective);
         // What it answers may have been left out of the capture.
-        let unclear = form == Form::Injected && self.stream.shows_only_ends();
+        let unclear = form == Form::Injected && self.stream.shows_only_ends()
+            || form == Form::Active && self.stream.may_have_gone_on_after_reset();
         Some(if unclear { Form::Unclear } else { form })
     }
 
@@ -315,7 +317,10 @@ impl<'a> Verdict<'a> {
             stage if stage.is_before_request() => Transaction::None,
             _ if self.stream.cut_off().is_some() => Transaction::Failed,
             // What the capture lacks of the server need not have answered anything.
-            _ if self.is_unasked() && !self.stream.is_unrecognized() && !self.lacks_bytes() => {
+            _ if self.is_unasked()
+                && !self.stream.is_unrecognized()
+                && !(self.lacks_bytes() || self.stream.hides(Side::Server)) =>
+            {
                 Transaction::None
             }
             _ => Transaction::Unknown,

@@ -101,7 +101,7 @@ impl FastCgi {
     /// begun behind it.
     pub fn exchange(&self) -> Option<&Exchange> {
         let last = self.last.as_ref().filter(|_| !self.client.lost);
-        self.open.as_ref().or(last)
+        self.open.as_ref().filter(|_| !(self.client.lost && self.server.lost)).or(last)
     }
 
     /// Whether the records of a side can't be told apart any more.

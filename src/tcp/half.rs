@@ -205,15 +205,25 @@ impl Half {
         }
     }
 
+    /// Where all that was seen ends.
+    pub fn end(&self) -> i64 {
+        self.sent.max(self.next)
+    }
+
+    /// Numbers beyond that, one of which is that of a FIN.
+    pub fn beyond(&self) -> i64 {
+        self.told() - self.end()
+    }
+
     /// The furthest number that this side is known to have used, be it for a FIN.
     pub fn told(&self) -> i64 {
-        let end = self.sent.max(self.next);
+        let end = self.end();
         end.max(self.acked).max(self.told).max(self.cut().unwrap_or(end))
     }
 
     /// Whether nothing is seen behind a hole that was passed over.
     pub fn ends_in_gap(&self) -> bool {
-        self.losses.gap && self.passed == self.sent.max(self.next)
+        self.losses.gap && self.passed == self.end()
     }
 
     /// A FIN: from now on nothing at or behind this position is taken.
@@ -239,8 +249,13 @@ impl Half {
     }
 
     /// Whether the peer acknowledged what was sent behind the cut, so that it still lives.
+    ///
+    /// One number behind it that is not seen may be a FIN, which some stacks do not count.
     pub fn goes_on(&self) -> bool {
-        self.cut.as_ref().is_some_and(|cut| (cut.at + 1..=cut.end).contains(&self.acked))
+        self.cut.as_ref().is_some_and(|cut| {
+            (cut.at + 1..=cut.end.max(cut.at + FURTHEST)).contains(&self.acked)
+                && (self.acked <= cut.end || self.acked > cut.at + 1)
+        })
     }
 
     /// The reset had no effect: what was put aside is taken after all.
@@ -298,6 +313,11 @@ impl Half {
     /// Whether the capture lacks bytes of this direction, be it parts of frames.
     pub fn has_losses(&self) -> bool {
         self.losses != Losses::default()
+    }
+
+    /// Whether segments of this direction are not seen, so far.
+    pub fn lacks_segments(&self) -> bool {
+        self.losses.gap || self.has_hole() || self.lacks_acked()
     }
 
     /// Whether the peer acknowledged bytes that the capture does not hold, so far.

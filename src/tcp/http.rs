@@ -74,7 +74,7 @@ pub struct Exchange {
     /// What ends the response.
     pub ends_by: EndsBy,
     /// What the client had acknowledged of the server when its request began.
-    heard: i64,
+    pub heard: i64,
     /// The response stands in the capture before its request, which lies before this position.
     asked_before: Option<i64>,
     /// Silence behind a [cut](Progress::Cut) request tells that it is complete: it has no body.
@@ -106,6 +106,11 @@ impl Exchange {
     /// One whose request has begun.
     pub fn begun() -> Exchange {
         Exchange { sent: Progress::Begun, ..Exchange::default() }
+    }
+
+    /// Its status is one that accepts what was asked for, as far as it is seen.
+    pub fn is_accepted(&self) -> bool {
+        self.status.is_none_or(|status| (200..300).contains(&status))
     }
 
     /// One of HTTP/2, of which nothing has been seen so far.
@@ -353,7 +358,9 @@ impl Http {
 
     /// Messages of this side may have been missed.
     pub fn has_missed(&self, side: Side) -> bool {
-        self.has_hidden || self.reader(side).missed
+        // Who asked for a switch that is not seen to be asked for may have asked before.
+        let is_switched = self.next.is_some() && self.begun == 0;
+        self.has_hidden || is_switched || self.reader(side).missed
     }
 
     fn reader(&self, side: Side) -> &Reader {
@@ -620,8 +627,11 @@ impl Http {
 
     /// The exchange whose response stands in the capture before a request that begins here.
     fn answered_before(&mut self, at: i64) -> Option<&mut Exchange> {
-        let answered = self.open.front_mut().or(self.last.as_mut());
-        answered.filter(|e| e.serial == 0 && e.asked_before.is_some_and(|before| before > at))
+        let is_before = |e: &&mut Exchange| {
+            e.serial == 0 && e.asked_before.is_some_and(|before| before > at)
+        };
+        let last = self.last.as_mut().filter(is_before);
+        last.or(self.open.front_mut().filter(is_before))
     }
 
     /// The request line tells what is asked for before the head is complete.
@@ -702,7 +712,8 @@ impl Http {
         let goes_on = self.dialect.goes_on();
         let is_lost = matches!(self.responses.state, State::Lost) && !self.unpaired;
         if is_lost && goes_on && starts_response(bytes) {
-            match self.is_for_last(at) {
+            // A server that loses patience answers nothing.
+            match self.is_for_last(at) && !bytes.starts_with(b"HTTP/1.1 408") {
                 true => {
                     let keep = self.open.len().saturating_sub(1);
                     self.open.drain(..keep);
@@ -787,6 +798,9 @@ impl Http {
     fn is_for_last(&self, at: i64) -> bool {
         let mut open = self.open.iter().rev().map(|exchange| exchange.heard);
         let Some(last) = open.next() else { return true };
+        if self.unseen.is_some() {
+            return false;
+        }
         last <= at && open.next().is_none_or(|before| before < last)
     }
 

@@ -416,11 +416,23 @@ impl Stream {
     /// Whether this side may have sent a FIN before the first end that is seen.
     pub fn may_have_closed_before(&self, side: Side) -> bool {
         let Some(closing) = self.closing() else { return false };
-        self.may_lack_fin_at(side, closing.told[side as usize], closing.stage)
+        let by_reset = closing.by == side && self.is_reset(closing.at.frame);
+        by_reset && self.may_have_gone_on_after_reset()
+            || self.may_lack_fin_at(side, closing.told[side as usize], closing.stage)
+    }
+
+    /// The side that reset has sent more, or its peer has acknowledged more, than the RST's number
+    /// says: what that was may stand behind the RST, which then had no effect.
+    pub fn may_have_gone_on_after_reset(&self) -> bool {
+        let Some(resets) = self.effective_resets() else { return false };
+        let half = &self.halves[resets.by as usize];
+        let is_seen = self.fins[resets.by as usize].is_some();
+        let is_late = self.late_fins.iter().any(|late| late.closing.by == resets.by);
+        is_late || half.cut().is_some_and(|cut| half.acked() > cut) && !is_seen
     }
 
     /// Whether this side may have sent a FIN that is not seen.
-    fn may_lack_fin(&self, side: Side) -> bool {
+    pub fn may_lack_fin(&self, side: Side) -> bool {
         let stage = match self.closing() {
             Some(closing) => closing.stage,
             None => self.stage(self.latest, None),
@@ -432,14 +444,15 @@ impl Stream {
     /// was the furthest one, and the exchange had come so far: a FIN counts like a byte.
     fn may_lack_fin_at(&self, side: Side, told: i64, stage: Phase) -> bool {
         let half = &self.halves[side as usize];
-        let beyond = told - half.sent().max(half.next());
+        // A RST without effect tells nothing any more.
+        let beyond = told.min(half.told()) - half.end();
         // Of a direction that is not captured, or filtered out, there is more than that.
         let is_hidden = self.shows_only_ends() || !self.shows(side);
         self.fins[side as usize].is_none()
             && match beyond {
                 _ if is_hidden => beyond == 1,
                 // It may be the last of the bytes that were given up.
-                0 => half.ends_in_gap() && stage == Phase::Unknown,
+                0 => half.ends_in_gap() && (stage == Phase::Unknown || !self.has_read(side)),
                 _ => beyond > 0,
             }
     }
@@ -447,7 +460,11 @@ impl Stream {
     /// What the first RST cut.
     pub fn reset_phase(&self) -> Option<Phase> {
         let Resets { phase, effective, .. } = *self.resets()?;
-        let is_told = phase == Phase::Teardown || !effective || self.first_end().is_some();
+        let is_told = match effective {
+            true => phase == Phase::Teardown || self.first_end().is_some(),
+            // What was lost may have come before it.
+            false => !self.has_lost_any(),
+        };
         Some(if is_told { phase } else { Phase::Unknown })
     }
 
@@ -475,6 +492,14 @@ impl Stream {
         } else {
             Phase::Unknown
         }
+    }
+
+    /// Framing tells where the last message of this side ended, be it in bytes that are not seen.
+    fn has_read(&self, side: Side) -> bool {
+        self.exchange().is_some_and(|exchange| match side {
+            Side::Client => exchange.sent == Progress::Complete,
+            Side::Server => exchange.answered == Progress::Complete,
+        })
     }
 
     /// Whether the response that is open lasts until the server closes.
@@ -515,7 +540,11 @@ impl Stream {
 
     /// Nothing of a request was acknowledged: the server may never have seen it.
     pub fn is_unreceived(&self, exchange: &Exchange) -> bool {
-        self.client_half().acked_data() <= exchange.request_start
+        // What the server sent and was not seen may have acknowledged some, unless the client had
+        // it before it asked.
+        let end = self.server_half().sent();
+        let is_told = !self.hides(Side::Server) || exchange.heard > end;
+        self.client_half().acked_data() <= exchange.request_start && is_told
     }
 
     /// The server has certainly sent nothing but its handshake.
@@ -620,6 +649,7 @@ impl Stream {
             {
                 Close::Unknown
             }
+            (_, Some(_)) if self.may_have_gone_on_after_reset() => Close::Unknown,
             (_, Some(_)) => Close::Reset,
             ([None, None], None) if hidden.contains(&true) => Close::Unknown,
             ([None, None], None) => Close::Open,
@@ -700,7 +730,8 @@ impl Stream {
         let is_seen = !(mid_stream || one_sided || gap || truncated || encrypted);
         let is_cut = |side: &Side| {
             let crossed = resets.by != *side && resets.crossed_at.is_some();
-            let closed = self.fins[side.peer() as usize].is_some();
+            let peer = side.peer();
+            let closed = self.fins[peer as usize].is_some() || self.may_lack_fin(peer);
             (self.unacked(*side) > 0 || crossed) && !self.lacks(*side) && !closed
         };
         let known = is_seen && self.is_unrecognized();
@@ -752,8 +783,14 @@ impl Stream {
     pub fn tls_refusal(&self) -> Option<Alert> {
         let alert = self.app.tls()?.refusal()?;
         let in_time = self.closing.is_none_or(|closing| alert.frame <= closing.at.frame);
-        // Its length alone tells an alert from a farewell only while the peer has not finished.
-        let is_told = alert.description.is_some() || self.shows(alert.by.peer());
+        let is_told = match alert.description {
+            // Only what the client said tells whether that is what the server answers.
+            Some(_) => alert.by == Side::Client || !self.client_half().losses.gap,
+            // Its length alone tells an alert from a farewell only while the peer has not finished.
+            None => {
+                self.shows(alert.by.peer()) && !self.halves.iter().any(Half::lacks_segments)
+            }
+        };
         (in_time && is_told).then_some(alert)
     }
 
@@ -766,14 +803,28 @@ impl Stream {
     /// seen: the capture lacks bytes there, or shows too little of them.
     pub fn may_be_followed(&self, last: &Exchange) -> bool {
         let hides = match last.answered {
+            // It answers no request, or one that came too late.
+            Progress::Complete if last.request.is_none() && last.status == Some(408) => {
+                return true
+            }
             Progress::Complete => Talk::hides_requests,
+            // It may have opened a tunnel.
+            Progress::Lost if last.request.is_none() && last.is_accepted() => return true,
             // Its answer may be over, and that of one that waits for its turn may have begun.
             Progress::Lost | Progress::Cut => Talk::is_pipelined,
+            Progress::None | Progress::Begun if self.lacks(Side::Server) => {
+                |talk: &Talk| talk.is_pipelined() || talk.hides_requests()
+            }
             _ => return false,
         };
-        self.talk().is_some_and(hides)
+        // What opened a tunnel is not what was said there.
+        let is_unread = self.websocket().is_none() && self.app.tls().is_none();
+        let is_hidden = self.is_tunnelled() && is_unread;
+        is_hidden && self.halves.iter().any(Half::lacks_segments)
+            || self.talk().is_some_and(hides)
             || self.lacks(Side::Client)
             || self.client_half().has_hole()
+            || self.client_half().beyond() > 1
     }
 
     fn begun(&self) -> u64 {
@@ -842,14 +893,17 @@ impl Stream {
     /// a FIN that was not seen may be one of them.
     pub fn missing(&self, exchange: &Exchange) -> Option<u64> {
         // Inside TLS, what is still to come is counted before it is encrypted.
-        let counted = self.app.tls().is_none();
+        // Nor is what is still to come known of frames that were not seen.
+        let is_lost = self.http2().is_some() && self.lacks(Side::Server);
+        let counted = self.app.tls().is_none() && !is_lost;
         let begun = counted && !matches!(exchange.answered, Progress::None | Progress::Lost);
         let is_framed = begun && !exchange.may_be_whole;
         let end = exchange.response_end.filter(|_| is_framed && self.shows(Side::Client))?;
         let half = self.server_half();
         let missing = (end - half.acked_data().max(exchange.response_start)).max(0);
         // A FIN that is not in the capture counts like a byte.
-        let may_count_fin = half.acked_data() > half.sent();
+        let is_seen = self.fins[Side::Server as usize].is_some();
+        let may_count_fin = half.acked_data() > half.sent() || half.ends_in_gap() && !is_seen;
         (missing == 0 || !may_count_fin).then_some(missing as u64)
     }
 
@@ -929,7 +983,9 @@ impl Stream {
         if !self.is_established() {
             // A RST with other numbers than the handshake's may have come long after it.
             let elsewhere = self.resets().is_some_and(|resets| resets.signs.is_elsewhere());
-            let elsewhere = elsewhere || self.is_reset_late();
+            // What a server sends before its SYN-ACK is seen tells that it had sent that.
+            let is_missed = !self.syn_ack && self.fins[Side::Server as usize].is_some();
+            let elsewhere = elsewhere || is_missed || self.is_reset_late();
             let unknown = elsewhere || self.closing.is_none() && self.is_unrepeated(now);
             return if unknown { Phase::Unknown } else { Phase::Handshake };
         }
@@ -986,7 +1042,7 @@ impl Stream {
 
     /// Something of either side is not seen, so far.
     fn has_lost_any(&self) -> bool {
-        let lacks = |half: &Half| half.has_losses() || half.has_hole() || half.lacks_acked();
+        let lacks = |half: &Half| half.has_losses() || half.lacks_segments();
         self.http2().is_some_and(Http2::is_lost) || self.halves.iter().any(lacks)
     }
 
@@ -1033,7 +1089,10 @@ impl Stream {
         match side {
             _ if !self.has_ended(side, burst, now) => Phase::Unknown,
             Side::Client if ended_by != Some(Side::Server) => Phase::AwaitingResponse,
-            Side::Server if ended_by == Some(Side::Client) && !self.has_paused => {
+            Side::Server
+                if ended_by == Some(Side::Client)
+                    && !(self.has_paused || self.hides(Side::Server)) =>
+            {
                 Phase::AfterResponse
             }
             _ => Phase::Unknown,
@@ -1340,13 +1399,14 @@ impl Stream {
         }
         self.alerted[side as usize] = ends_in_tls_alert(bytes, len);
         let is_alert = is_tls_alert(bytes, len);
-        // What is so short, and cut, alone or behind a loss, may be a farewell, too.
+        // What is so short, and cut, alone or behind a loss, may be a farewell, too; and what
+        // stands behind a hole may have been sent before.
         let is_hidden = || {
             bytes.len() < len as usize
                 || is_alert && self.app.tls().is_none()
                 || (self.http2().is_some() || self.talk().is_none()) && self.has_lost_any()
         };
-        self.may_be_farewell = len <= FAREWELL && is_hidden();
+        self.may_be_farewell = start > known || len <= FAREWELL && is_hidden();
         let last_data = self.last_data;
         if !(is_alert && self.is_past_tls_handshake()) {
             self.note_speech(side, segment.time, now.said != told.said);
@@ -1681,8 +1741,11 @@ impl Stream {
 
     /// Who acknowledges what was sent after a RST has not taken that RST.
     fn revive_if_alive(&mut self) {
-        let by = self.effective_resets().map(|resets| resets.by);
-        if by.is_some_and(|by| self.halves[by as usize].goes_on()) {
+        let Some(resets) = self.effective_resets() else { return };
+        let (by, acks) = (resets.by, resets.signs.ack_flag);
+        // Nor has a side reset that acknowledges what it had not received by then.
+        let peer = &self.halves[by.peer() as usize];
+        if self.halves[by as usize].goes_on() || acks && peer.goes_on() {
             self.revive();
         }
     }

@@ -107,6 +107,15 @@ pub fn feed(session: &mut Session, frames: &[Frame], mut then: impl FnMut(&mut S
     }
 }
 
+/// The segment in each frame of Ethernet, if there is one.
+pub fn segments_of(frames: &[Frame]) -> Vec<Option<Segment<'_>>> {
+    let mut streams = StreamNumbers::default();
+    let each = (1..).zip(frames).map(|(number, Frame { time, bytes, .. })| {
+        segment(DataLink::ETHERNET, bytes, number, CaptureTime(*time), &mut streams)
+    });
+    each.collect()
+}
+
 /// The session of a capture.
 pub fn session_of(capture: &Capture) -> Session {
     let mut session = Session::new();
