@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! On which streams an entry is shown, of random connections and lines that are alike: one that may be
-//! about several on each of them, with as many rivals as there are others; and one whose stream the
-//! capture lacks on none, whatever else fits it.
+//! about several on each of them, with as many rivals as there are others; one whose stream the
+//! capture lacks on none, whatever else fits it; and one whose number another one's connection has as
+//! well, in another nginx, on its own.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -48,6 +49,10 @@ struct Kind {
     silent: usize,
     uris: usize,
     processes: usize,
+    /// Several nginx behind one load balancer, whose processes and connections have equal numbers.
+    servers: usize,
+    /// Those of them that the capture shows.
+    captured: usize,
     /// Addresses in the log of the clients.
     logged: fn(usize) -> String,
 }
@@ -74,13 +79,17 @@ fn play(kind: &Kind, random: &mut Random) -> Played {
     let mut begins: Vec<usize> =
         (0..2 + random.below(10)).map(|_| random.below(spread)).collect();
     begins.sort_unstable();
+    let mut accepted = vec![0; kind.servers];
     for (number, after) in (1..).zip(begins) {
         let host = random.below(clients);
+        let server = random.below(kind.servers);
+        accepted[server] += 1;
+        let accepted = accepted[server];
         let uri = format!("/{}", random.below(kind.uris));
         let (script, message) = STORIES[random.below(STORIES.len())];
-        if random.below(kind.lacks) > 0 {
+        if random.below(kind.lacks) > 0 && server < kind.captured {
             let end = format!("{}:{}", client(host), PORTS + number);
-            let mut talk = Talk::between(&end, "10.0.0.2:80");
+            let mut talk = Talk::between(&end, &format!("10.0.0.{}:80", 2 + server));
             talk.start += after as i64 * 1_000_000;
             capture.play(&talk, &script.replace("{uri}", &uri));
         }
@@ -90,7 +99,7 @@ fn play(kind: &Kind, random: &mut Random) -> Played {
             let message =
                 message.replace("{client}", &(kind.logged)(host)).replace("{uri}", &uri);
             let line = format!(
-                "2024/01/01 00:00:{second:02} [info] {pid}#{pid}: *{number} {message}\n"
+                "2024/01/01 00:00:{second:02} [info] {pid}#{pid}: *{accepted} {message}\n"
             );
             lines.push((at, number, line));
         }
@@ -136,9 +145,36 @@ fn places(played: &Played) -> BTreeMap<u64, Vec<Place>> {
     places
 }
 
+/// How many claims are right in so many rounds, and which are not.
+fn claims(kind: &Kind, rounds: usize) -> (usize, Vec<String>) {
+    let mut random = Random::new(1);
+    let (mut right, mut wrong) = (0, Vec::new());
+    for round in 0..rounds {
+        let played = play(kind, &mut random);
+        for (line, places) in places(&played) {
+            let number = played.numbers[line as usize - 1];
+            for place in places.into_iter().filter(|place| place.score >= 60) {
+                match place.number == number {
+                    true => right += 1,
+                    false => wrong.push(format!("round {round}, line {line}: {place:?}")),
+                }
+            }
+        }
+    }
+    (right, wrong)
+}
+
 #[test]
 fn an_entry_has_as_many_rivals_as_it_has_other_places() {
-    let kind = Kind { lacks: 5, silent: 5, uris: 2, processes: 2, logged: client };
+    let kind = Kind {
+        lacks: 5,
+        silent: 5,
+        uris: 2,
+        processes: 2,
+        servers: 1,
+        captured: 1,
+        logged: client,
+    };
     let mut random = Random::new(1);
     let (mut decided, mut open) = (0, 0);
     for round in 0..1500 {
@@ -167,21 +203,16 @@ fn an_entry_whose_stream_is_missing_is_shown_on_no_other() {
     };
     // Half of what is missing are streams of clients whose addresses are translated.
     for logged in [client, translated] {
-        let kind = Kind { lacks: 2, silent: usize::MAX, uris: 8, processes: 1, logged };
-        let mut random = Random::new(1);
-        let (mut right, mut wrong) = (0, Vec::new());
-        for round in 0..1500 {
-            let played = play(&kind, &mut random);
-            for (line, places) in places(&played) {
-                let number = played.numbers[line as usize - 1];
-                for place in places.into_iter().filter(|place| place.score >= 60) {
-                    match place.number == number {
-                        true => right += 1,
-                        false => wrong.push(format!("round {round}, line {line}: {place:?}")),
-                    }
-                }
-            }
-        }
+        let kind = Kind {
+            lacks: 2,
+            silent: usize::MAX,
+            uris: 8,
+            processes: 1,
+            servers: 1,
+            captured: 1,
+            logged,
+        };
+        let (right, wrong) = claims(&kind, 1500);
         assert!(right > 1000 && wrong.len() * 1000 <= right, "{right} right, but {wrong:#?}");
     }
 }
@@ -195,8 +226,15 @@ fn is_claimed(places: &BTreeMap<u64, Vec<Place>>, line: u64, number: usize, scor
 /// A stream that is yet to come may be the one that an entry is about, which has been read before.
 #[test]
 fn one_pass_claims_nothing_that_a_later_stream_takes_back() {
-    let kind =
-        Kind { lacks: usize::MAX, silent: usize::MAX, uris: 2, processes: 1, logged: client };
+    let kind = Kind {
+        lacks: usize::MAX,
+        silent: usize::MAX,
+        uris: 2,
+        processes: 1,
+        servers: 1,
+        captured: 1,
+        logged: client,
+    };
     let mut random = Random::new(1);
     let (mut claimed, mut taken_back) = (0, Vec::new());
     for round in 0..250 {
@@ -221,4 +259,23 @@ fn one_pass_claims_nothing_that_a_later_stream_takes_back() {
         }
     }
     assert!(claimed > 800 && taken_back.len() * 100 <= claimed, "{claimed}: {taken_back:?}");
+}
+
+/// Two nginx whose processes and connections have the same numbers, as in containers: their logs are
+/// one, and the capture shows the connections of both, or of one.
+#[test]
+fn what_two_servers_number_alike_are_different_connections() {
+    for captured in [1, 2] {
+        let kind = Kind {
+            lacks: usize::MAX,
+            silent: usize::MAX,
+            uris: 8,
+            processes: 1,
+            servers: 2,
+            captured,
+            logged: client,
+        };
+        let (right, wrong) = claims(&kind, 700);
+        assert!(right > 1000 && wrong.len() * 1000 <= right, "{right} right, but {wrong:#?}");
+    }
 }

@@ -14,6 +14,7 @@ pub mod evidence;
 pub mod fit;
 pub mod legs;
 pub mod matcher;
+mod numbers;
 mod order;
 mod pace;
 mod process;

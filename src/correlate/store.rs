@@ -15,6 +15,7 @@ use crate::correlate::access::{Access, Accesses, Account, Interest, Joined, Key,
 use crate::correlate::agreement::{self, Phases};
 use crate::correlate::clock::Clock;
 use crate::correlate::fit::legs;
+use crate::correlate::numbers::{self, Ended, State};
 use crate::error::Error;
 use crate::limits;
 use crate::nginx::access_log;
@@ -24,6 +25,7 @@ use crate::nginx::log_format::LogFormat;
 use crate::nginx::message::{By, Leg, Shows};
 use crate::nginx::reader::{Counts, LineRef};
 use crate::tcp::http::host_hash;
+use crate::tcp::phase::Phase;
 use crate::tcp::segment::Endpoint;
 use crate::tcp::stream::request_bit;
 use crate::time::{CaptureTime, LogTime, SECOND};
@@ -59,6 +61,8 @@ pub struct Store {
     /// A [`request_bit`] for each request that upstreams were asked for clients, by process and
     /// the number of the client's connection.
     passed_on: HashMap<(u32, NonZeroU64), u64>,
+    /// Processes whose numbers of connections name two of them.
+    ambiguous: HashSet<u32>,
     /// Where upstreams were asked, and nginx is not known to listen.
     upstreams: HashSet<Endpoint>,
     /// What access entries tell of each error entry; empty where there is no access log.
@@ -109,6 +113,8 @@ struct Setting {
     carried: Option<[u64; 2]>,
     /// The client's connection is none of TCP.
     is_http3: bool,
+    /// It may have several requests open at once.
+    is_http2: bool,
     listen_port: Option<u16>,
     upstream: Option<SocketAddr>,
     host: Option<u64>,
@@ -315,6 +321,7 @@ impl Store {
                 },
             ),
             is_http3: entry.is_http3(),
+            is_http2: entry.is_http2(),
             listen_port: entry.server.and_then(listen_port),
             upstream: upstream
                 .and_then(|upstream| match upstream.peer {
@@ -500,7 +507,7 @@ impl Store {
             line: row.line,
             time: row.time,
             pid: setting.pid,
-            connection: row.connection.map(NonZeroU64::get),
+            connection: self.number(row).map(NonZeroU64::get),
             traits: Traits {
                 instant: self.instant(index),
                 resolution: SECOND,
@@ -516,7 +523,7 @@ impl Store {
                 listen_port: setting.listen_port,
                 upstream: setting.upstream,
                 request: self.request(index).map(NonZeroU64::get),
-                asked: match row.connection.filter(|_| is_client) {
+                asked: match self.number(row).filter(|_| is_client) {
                     Some(number) => self.passed_on.get(&(setting.pid, number)).copied(),
                     None => None,
                 }
@@ -550,7 +557,7 @@ impl Store {
             line: access.line,
             time: LogTime(access.instant.div_euclid(SECOND)),
             pid: 0,
-            connection: access.connection,
+            connection: access.connection.filter(|_| self.ambiguous.is_empty()),
             traits: Traits {
                 instant: self.instant(at | ACCESS),
                 resolution: access.resolution,
@@ -711,6 +718,7 @@ impl Store {
     /// Puts the entries into order, by what the log's clock is taken to be.
     pub fn index(&mut self) {
         self.rows.shrink_to_fit();
+        self.note_ambiguous();
         self.note_passed_on();
         self.note_upstreams();
         self.join();
@@ -735,13 +743,38 @@ impl Store {
         self.by_time = by_time;
     }
 
+    fn note_ambiguous(&mut self) {
+        let ended = |row: &Row| {
+            let setting = self.settings.get(row.setting as usize)?;
+            let is_end = setting.leg == Leg::Client
+                && !matches!(setting.shows, Shows::NoPacket | Shows::NoTcp | Shows::Stays);
+            let is_unasked = setting.phases.contains(Phase::BeforeRequest)
+                && !setting.phases.contains(Phase::AfterResponse);
+            let state = match () {
+                () if !is_end => return None,
+                () if setting.is_idle => State::Idle,
+                () if is_unasked => State::Unasked,
+                () => State::Asked(row.request.filter(|_| !setting.is_http2)),
+            };
+            let (process, number) = (setting.pid, row.connection?);
+            Some(Ended { process, number, time: row.time, file: setting.file, state })
+        };
+        self.ambiguous = numbers::ambiguous(self.rows.iter().filter_map(ended).collect());
+    }
+
+    /// The number of the connection that an entry is about, where it names one.
+    fn number(&self, row: &Row) -> Option<NonZeroU64> {
+        let pid = self.settings.get(row.setting as usize)?.pid;
+        row.connection.filter(|_| !self.ambiguous.contains(&pid))
+    }
+
     /// Notes which requests clients had sent, as entries about upstreams tell.
     fn note_passed_on(&mut self) {
         self.passed_on.clear();
         for row in &self.rows {
             let of_upstream = self.settings.get(row.setting as usize);
             let of_upstream = of_upstream.filter(|setting| setting.leg == Leg::Upstream);
-            let asked = row.connection.zip(row.request);
+            let asked = self.number(row).zip(row.request);
             if let Some((setting, (number, request))) = of_upstream.zip(asked) {
                 *self.passed_on.entry((setting.pid, number)).or_default() |=
                     1 << request_bit(request.get());
@@ -793,13 +826,15 @@ impl Store {
             }
         }
         let mut is_told = vec![false; accesses.count()];
-        let joined = keys().zip(by_request).map(|(key, by_request)| {
+        let joined = self.rows.iter().zip(by_request).map(|(row, by_request)| {
+            let key = key(row, &self.settings);
             let is_client = key.leg == Leg::Client;
             let sole = by_request.filter(|&joined| {
                 accesses.of_request(joined).is_some_and(|at| !contested.contains(&at))
             });
-            let by_number = accesses.join(&key, is_client);
-            let joined = if by_number.is_some() { by_number } else { sole.unwrap_or_default() };
+            let by_number = self.number(row).map(|_| accesses.join(&key, is_client));
+            let by_number = by_number.filter(|joined| joined.is_some());
+            let joined = by_number.or(sole).unwrap_or_default();
             if let Some(last) = accesses.last_place(joined).filter(|_| is_client) {
                 is_told[last as usize] = true;
             }

@@ -162,6 +162,12 @@ impl ErrorEntry<'_> {
         let line = self.request.and_then(RequestLine::parse);
         line.and_then(|line| line.version).is_some_and(is_http3)
     }
+
+    /// Whether the request came over HTTP/2.
+    pub fn is_http2(&self) -> bool {
+        let line = self.request.and_then(RequestLine::parse);
+        line.and_then(|line| line.version).is_some_and(|version| version.starts_with(b"HTTP/2"))
+    }
 }
 
 /// Whether a request of this version came over QUIC: `HTTP/3.0`, or `HTTP/3`.
