@@ -20,7 +20,6 @@ mod pace;
 mod process;
 pub mod reasons;
 pub mod report;
-mod shares;
 pub mod store;
 pub mod strangers;
 mod summary;
