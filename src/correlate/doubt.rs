@@ -24,7 +24,7 @@ pub(super) fn where_streams_lack(edges: &[Edge], at_best: &[u8], assigned: &mut 
         for at in by_unit[&unit].iter().copied() {
             let (stream, weight) = (edges[at].stream, at_best[at]);
             let other = match (held.get(&stream), left.taken.get(&stream)) {
-                (Some(&holder), _) if weight < edges[holder].weight => {
+                (Some(&holder), _) if weight < at_best[holder] => {
                     outweighed.insert(edges[holder].unit);
                     continue;
                 }

@@ -27,7 +27,6 @@ pub(super) struct Ended {
     pub process: u32,
     pub number: NonZeroU64,
     pub time: LogTime,
-    pub file: u32,
     pub state: State,
 }
 
@@ -47,8 +46,8 @@ fn contradict(one: &Ended, other: &Ended) -> bool {
     if (one.process, one.number) != (other.process, other.number) {
         return false;
     }
-    // Two files may hold the same.
-    let is_copy = one.time == other.time && one.file != other.file;
+    // The same may stand there twice: of two files with the same lines, or put together of such.
+    let is_copy = one.time == other.time;
     let apart = other.time.0.saturating_sub(one.time.0);
     match (one.state, other.state) {
         (Unasked, Unasked) | (Idle, Idle) => !is_copy,
@@ -66,32 +65,29 @@ mod tests {
     #[test]
     fn a_number_that_ends_twice_names_two_connections() {
         let [a, b] = [1, 2].map(|request| Asked(NonZeroU64::new(request)));
-        let found = |one: State, other: State, seconds: i64, file: u32| {
-            let ended = |time: i64, file: u32, state: State| Ended {
+        let found = |one: State, other: State, seconds: i64| {
+            let ended = |time: i64, state: State| Ended {
                 process: 7,
                 number: NonZeroU64::MIN,
                 time: LogTime(time),
-                file,
                 state,
             };
-            !ambiguous(vec![ended(0, 0, one), ended(seconds, file, other)]).is_empty()
+            !ambiguous(vec![ended(0, one), ended(seconds, other)]).is_empty()
         };
-        for (one, other, seconds, file, wanted) in [
-            (Idle, Idle, 0, 0, true),
-            (Idle, Idle, 0, 1, false),
-            (Idle, Idle, 1, 1, true),
-            (a, Idle, 1, 0, true),
-            (Idle, a, 0, 0, true),
-            (Unasked, a, 0, 0, true),
-            (Unasked, Unasked, 0, 0, true),
-            (Unasked, Unasked, 0, 1, false),
-            (a, b, 0, 0, true),
-            (a, a, 5, 0, false),
-            (a, a, 60, 0, true),
-            (a, Asked(None), 1, 0, false),
+        for (one, other, seconds, wanted) in [
+            (Idle, Idle, 0, false),
+            (Idle, Idle, 1, true),
+            (a, Idle, 1, true),
+            (Idle, a, 0, true),
+            (Unasked, a, 0, true),
+            (Unasked, Unasked, 0, false),
+            (Unasked, Unasked, 1, true),
+            (a, b, 0, true),
+            (a, a, 5, false),
+            (a, a, 60, true),
+            (a, Asked(None), 1, false),
         ] {
-            let shown = format!("{one:?}, {other:?}, {seconds} s, file {file}");
-            assert_eq!(found(one, other, seconds, file), wanted, "{shown}");
+            assert_eq!(found(one, other, seconds), wanted, "{one:?}, {other:?}, {seconds} s");
         }
     }
 }

@@ -757,7 +757,7 @@ impl Store {
                 () => State::Asked(row.request.filter(|_| !setting.is_http2)),
             };
             let (process, number) = (setting.pid, row.connection?);
-            Some(Ended { process, number, time: row.time, file: setting.file, state })
+            Some(Ended { process, number, time: row.time, state })
         };
         self.ambiguous = numbers::ambiguous(self.rows.iter().filter_map(ended).collect());
     }
