@@ -25,6 +25,7 @@ use crate::correlate::legs::{Addresses, BUSY};
 use crate::correlate::order;
 use crate::correlate::pace::Pace;
 use crate::correlate::process::{Claim, InOrder};
+use crate::correlate::shares::Shares;
 use crate::correlate::store::{is_access, Kept, Store, Traits};
 use crate::correlate::strangers::{drop_scarce, Strangers};
 use crate::limits;
@@ -38,7 +39,7 @@ use crate::time::{CaptureTime, SECOND};
 const FEW: usize = 64;
 
 /// Score from which on no other stream fits.
-const CERTAIN: u8 = 90;
+pub(super) const CERTAIN: u8 = 90;
 
 /// Seconds that entry and packet may lie apart, unless the user says otherwise.
 const WINDOW: i64 = 2 * SECOND;
@@ -86,7 +87,7 @@ impl Match {
     }
 
     /// Takes back that the entry is about this stream: it may be.
-    fn leave_open(&mut self) {
+    pub(super) fn leave_open(&mut self) {
         self.certain = false;
         self.score = score(Decision::Open, self.weight, self.rivals, false);
     }
@@ -273,10 +274,12 @@ impl Matcher {
         }
         events.sort();
         self.set_clock(ballot, streams, store);
-        let decided = |entries: Vec<u32>, context: Context<'_>| {
+        let mut shares = Shares::default();
+        let mut decided = |entries: Vec<u32>, context: Context<'_>| {
             let groups = self.groups(entries, &events, streams, store, context, usize::MAX);
             let mut groups = groups.unwrap_or_default();
             if let Some(strangers) = context.known.strangers {
+                shares.count(&groups, strangers, store, self.window);
                 strangers.judge(&mut groups, streams, store, self.window);
             }
             let mut decided = decide_all(groups, store);
@@ -305,6 +308,7 @@ impl Matcher {
         let doubted = doubt_clients(lone, &mut all, groups, store);
         all.extend(told.into_iter().chain(doubted));
         all.extend(decided(unnumbered, Context { waits: &none, known }));
+        all.iter_mut().for_each(|(_, found)| shares.limit(found, store));
         self.settled = Settled::new(all);
         self.pace.worked_out(streams.count() + store.compared_count());
     }

@@ -20,6 +20,7 @@ mod pace;
 mod process;
 pub mod reasons;
 pub mod report;
+mod shares;
 pub mod store;
 pub mod strangers;
 mod summary;

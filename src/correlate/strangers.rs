@@ -38,6 +38,8 @@ pub struct Strangers {
     unsent: HashSet<IpAddr>,
     /// Addresses of the capture's servers.
     asked: HashSet<IpAddr>,
+    /// Clients of the log from which packets come.
+    senders: HashSet<IpAddr>,
     /// Clients of the log that ask a server themselves.
     direct: HashSet<(IpAddr, IpAddr)>,
     /// Clients of the log that requests name, by the addresses of who sent them and was asked.
@@ -63,6 +65,7 @@ impl Strangers {
             unsent,
             unseen,
             asked: HashSet::new(),
+            senders: HashSet::new(),
             direct: HashSet::new(),
             named: HashMap::new(),
             span: None,
@@ -94,6 +97,7 @@ impl Strangers {
 
     fn see_named(&mut self, client: IpAddr, server: IpAddr, stream: &Stream) {
         if self.logged.contains(&client) {
+            self.senders.insert(client);
             self.direct.insert((client, server));
         }
         for named in stream.named_clients().filter(|named| self.logged.contains(named)) {
@@ -111,6 +115,11 @@ impl Strangers {
         asks.is_some_and(|(client, server)| {
             self.direct.contains(&(client, server.to_canonical()))
         })
+    }
+
+    /// Whether packets of the capture bear an entry's client.
+    pub(super) fn is_sender(&self, client: Option<IpAddr>) -> bool {
+        client.is_some_and(|client| self.senders.contains(&client))
     }
 
     /// Whether who asks this server from an address is known to do so for others: it is asked
@@ -213,7 +222,7 @@ impl Strangers {
     }
 
     /// Whether an entry was written while the capture was taken.
-    fn is_in_time(&self, kept: &Kept, window: i64) -> bool {
+    pub(super) fn is_in_time(&self, kept: &Kept, window: i64) -> bool {
         let (Some((first, last)), Some(written)) = (self.span, kept.traits.instant) else {
             return false;
         };
