@@ -849,6 +849,8 @@ impl Signs<'_> {
             AfterOwnFin => self.by().is_some_and(closed_before),
             AfterPeerFin => self.by().map(Side::peer).is_some_and(closed_before),
             Cut(_) => self.verdict.phase() == Some(Phase::Unknown),
+            // When the last data came is not known.
+            Unread if self.idle().is_none() => self.verdict.stream().last_data().is_some(),
             _ => of_talk && self.is_blind(),
         };
         self.holds(sign) || unseen

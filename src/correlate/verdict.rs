@@ -129,7 +129,9 @@ impl<'a> Verdict<'a> {
                 Transaction::Failed => Severity::Failure,
                 // What is not in the capture may have been lost.
                 Transaction::Unknown
-                    if self.closing().is_some() && self.lacks_bytes() || self.lacks_fin() =>
+                    if self.closing().is_some()
+                        && (self.caveats().bad_order || self.lacks_bytes())
+                        || self.lacks_fin() =>
                 {
                     Severity::Warning
                 }
@@ -163,7 +165,7 @@ impl<'a> Verdict<'a> {
             // Both sides had closed, and each has all that the other said.
             (Phase::Teardown, Transaction::Unknown, _)
                 if self.stream.is_unrecognized()
-                    && !self.lacks_bytes()
+                    && !(self.lacks_bytes() || self.caveats().bad_order)
                     && self.close() != Close::Reset
                     && !self.is_unheard() =>
             {
@@ -198,7 +200,7 @@ impl<'a> Verdict<'a> {
         // What it answers may have been left out of the capture.
         let unclear = form == Form::Injected && self.stream.shows_only_ends()
             || form == Form::Active && self.stream.may_have_gone_on_after_reset();
-        Some(if unclear { Form::Unclear } else { form })
+        Some(if unclear || self.stream.is_reset_untimely() { Form::Unclear } else { form })
     }
 
     /// The segment that a passive RST answers.
@@ -210,7 +212,9 @@ impl<'a> Verdict<'a> {
 
     /// The likely cause, if the packets single one out and all streams are known.
     pub fn cause(&self) -> Option<Cause> {
-        cause::find(self, self.survey?)
+        // What a RST answers, and what it cut, is told by the order.
+        let survey = self.survey.filter(|_| !self.stream.is_reset_untimely())?;
+        cause::find(self, survey)
     }
 
     /// When the capture ended, as far as it has been read.
@@ -235,7 +239,11 @@ impl<'a> Verdict<'a> {
 
     /// How far the exchange had come at the first FIN or RST that is seen.
     fn reached(&self) -> Phase {
-        let closing = self.stream.closing().map(|closing| closing.stage);
+        let closing = self.stream.closing();
+        let closing = closing.map(|closing| match closing.untimely {
+            true => Phase::Unknown,
+            false => closing.stage,
+        });
         self.seen(closing.unwrap_or_else(|| self.stream.stage(self.end(), None)))
     }
 

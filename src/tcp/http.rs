@@ -110,7 +110,7 @@ impl Exchange {
 
     /// Its status is one that accepts what was asked for, as far as it is seen.
     pub fn is_accepted(&self) -> bool {
-        self.status.is_none_or(|status| (200..300).contains(&status))
+        self.status.is_none_or(|status| status == 101 || (200..300).contains(&status))
     }
 
     /// One of HTTP/2, of which nothing has been seen so far.
@@ -452,6 +452,8 @@ impl Http {
                         if goes_on { may_start_request(bytes) } else { self.begun == 0 };
                     match begins {
                         true => self.begin_request(end - bytes.len() as i64),
+                        // Nor is what stands before it in the capture an answer to one.
+                        false if self.begun == 0 => return self.forget(),
                         false => self.lose_requests(),
                     }
                 }

@@ -17,7 +17,7 @@ use crate::tcp::http2::Http2;
 use crate::tcp::phase::Phase;
 use crate::tcp::segment::{Endpoint, Header, Segment};
 use crate::tcp::talk::Talk;
-use crate::tcp::tls::{Alert, Bursts};
+use crate::tcp::tls::{Alert, Bursts, Tls};
 use crate::tcp::trace::{ends_in_tls_alert, is_tls_alert, Place, ResetSigns, Trace};
 use crate::tcp::websocket::WebSocket;
 use crate::time::{CaptureTime, SECOND};
@@ -137,6 +137,8 @@ pub struct Closing {
     acked: [i64; 2],
     /// What either side was known to have sent by then, a FIN included.
     told: [i64; 2],
+    /// By the time stamps, data or a FIN of the other side stands on the wrong side of it.
+    pub untimely: bool,
 }
 
 /// The RSTs of a stream. Its first one is the first that had an effect, if any had.
@@ -162,6 +164,12 @@ pub struct Resets {
     stage: Phase,
     /// It goes on with a number, and nothing of its side was seen before: no answer to a SYN.
     is_late: bool,
+    /// As [`Closing::untimely`].
+    pub untimely: bool,
+    /// By the time stamps, the other side reset first.
+    contested: bool,
+    /// Where it stands in its direction.
+    position: i64,
     /// The capture was out of order before it.
     bad_order: bool,
     /// Keys of RSTs, to know copies of them by.
@@ -188,8 +196,10 @@ struct Fin {
     at: Mark,
     /// Position behind the last byte of data.
     end: i64,
-    /// It acknowledged the other side's FIN, which came before it.
-    answers: bool,
+    /// Its own: one less where it was passed over as the last byte of what was not seen.
+    at_number: i64,
+    /// What it acknowledges of the other side.
+    heard: i64,
     /// The last data of the other side before it was a TLS alert: a farewell.
     heeds: bool,
 }
@@ -309,12 +319,15 @@ pub struct Stream {
     fins: [Option<Fin>; 2],
     /// FINs behind a RST, few of which there are.
     late_fins: Vec<LateFin>,
-    /// A segment of its own acknowledged the first FIN, before the second FIN.
-    fin_acked_apart: bool,
     /// What each side had acknowledged of the other when it had certainly sent no FIN yet.
     heard_open: [i64; 2],
-    /// The second side sent data when it had acknowledged the first FIN.
-    data_after_fin: bool,
+    /// The furthest that each side acknowledged without data or a FIN, and where it stood first
+    /// when it did.
+    acked_at: [(i64, i64); 2],
+    /// When each side last sent data or a FIN, by the time stamps.
+    said_at: [Option<CaptureTime>; 2],
+    /// The furthest that each side had acknowledged when it sent data.
+    said_to: [i64; 2],
     closing: Option<Closing>,
     resets: Option<Box<Resets>>,
     given_up: Option<Box<GivenUp>>,
@@ -372,9 +385,10 @@ impl Stream {
             burst: None,
             fins: [None; 2],
             late_fins: Vec::new(),
-            fin_acked_apart: false,
             heard_open: [0; 2],
-            data_after_fin: false,
+            acked_at: [(i64::MIN, 0); 2],
+            said_at: [None; 2],
+            said_to: [i64::MIN; 2],
             closing: None,
             resets: None,
             given_up: None,
@@ -416,6 +430,13 @@ impl Stream {
     /// Whether this side may have sent a FIN before the first end that is seen.
     pub fn may_have_closed_before(&self, side: Side) -> bool {
         let Some(closing) = self.closing() else { return false };
+        let late = self.late_fins.iter().find(|late| late.closing.by == side);
+        let fin = self.fins[side as usize].or(late.map(|late| late.fin));
+        // By the time stamps, it has, be it by a RST.
+        let contested = self.effective_resets().is_some_and(|r| r.contested && r.by != side);
+        if contested || fin.is_some_and(|fin| fin.at.time < closing.at.time) {
+            return true;
+        }
         let by_reset = closing.by == side && self.is_reset(closing.at.frame);
         by_reset && self.may_have_gone_on_after_reset()
             || self.may_lack_fin_at(side, closing.told[side as usize], closing.stage)
@@ -461,11 +482,19 @@ impl Stream {
     pub fn reset_phase(&self) -> Option<Phase> {
         let Resets { phase, effective, .. } = *self.resets()?;
         let is_told = match effective {
-            true => phase == Phase::Teardown || self.first_end().is_some(),
+            true => {
+                !self.is_reset_untimely()
+                    && (phase == Phase::Teardown || self.first_end().is_some())
+            }
             // What was lost may have come before it.
             false => !self.has_lost_any(),
         };
         Some(if is_told { phase } else { Phase::Unknown })
+    }
+
+    /// By the time stamps, something of the other side stands on the wrong side of the first RST.
+    pub fn is_reset_untimely(&self) -> bool {
+        self.resets().is_some_and(|resets| resets.untimely)
     }
 
     /// How far the exchange had come at the first FIN or RST or, without one, now. Where the first
@@ -487,7 +516,8 @@ impl Stream {
             !may_have_ended || is_before && !(is_end && self.lasts_until_close())
         };
         let is_told = [Side::Client, Side::Server].into_iter().all(is_told);
-        if is_told {
+        let is_timely = self.closing().is_none_or(|closing| !closing.untimely);
+        if is_told && is_timely {
             stage
         } else {
             Phase::Unknown
@@ -585,7 +615,9 @@ impl Stream {
     pub fn is_left_before(&self, side: Side, by_reset: bool) -> bool {
         let late = self.late_fins.iter().find(|late| late.closing.by != side);
         let fin = self.fins[side.peer() as usize].or(late.map(|late| late.fin));
-        fin.is_some_and(|fin| by_reset || !fin.answers && !fin.heeds)
+        let own = self.fins[side as usize];
+        let answers = |fin: Fin| own.is_some_and(|own| fin.heard > own.end);
+        fin.is_some_and(|fin| by_reset || !answers(fin) && !fin.heeds)
     }
 
     /// Which ends have been seen: FINs of client and server, and a RST.
@@ -629,13 +661,20 @@ impl Stream {
     pub fn close(&self) -> Close {
         let hidden = [Side::Client, Side::Server].map(|side| self.may_lack_fin(side));
         match (self.fins, self.effective_resets()) {
+            (fins, Some(resets))
+                if resets.untimely
+                    && (fins.iter().any(Option::is_some) || !self.late_fins.is_empty()) =>
+            {
+                Close::Unknown
+            }
             ([Some(client), Some(server)], _) => {
-                let answered = client.answers || server.answers;
-                if self.data_after_fin {
+                let answered =
+                    client.heard > server.at_number || server.heard > client.at_number;
+                if self.has_gone_on() {
                     Close::HalfClose
                 } else if self.shows_only_ends() || self.may_have_gone_on() {
                     Close::Unknown
-                } else if self.fin_acked_apart {
+                } else if self.is_acked_apart() {
                     Close::FourWay
                 } else if answered {
                     Close::ThreeWay
@@ -657,6 +696,24 @@ impl Stream {
             ([_, None], _) if self.may_have_missed(Side::Server) => Close::Unknown,
             _ => Close::OneFin,
         }
+    }
+
+    /// Whether a side sent data when it had acknowledged the other's FIN.
+    fn has_gone_on(&self) -> bool {
+        [Side::Client, Side::Server].into_iter().any(|side| {
+            let fin = self.fins[side as usize];
+            fin.is_some_and(|fin| self.said_to[side.peer() as usize] > fin.at_number)
+        })
+    }
+
+    /// Whether a side acknowledged the other's FIN before it sent its own.
+    fn is_acked_apart(&self) -> bool {
+        [Side::Client, Side::Server].into_iter().any(|side| {
+            let (acked, at) = self.acked_at[side as usize];
+            let [own, peer] = [side, side.peer()].map(|side| self.fins[side as usize]);
+            own.is_some_and(|own| at <= own.at_number)
+                && peer.is_some_and(|peer| acked > peer.at_number)
+        })
     }
 
     /// Whether the capture may lack data that one side sent behind the other's FIN.
@@ -784,14 +841,18 @@ impl Stream {
         let alert = self.app.tls()?.refusal()?;
         let in_time = self.closing.is_none_or(|closing| alert.frame <= closing.at.frame);
         let is_told = match alert.description {
-            // Only what the client said tells whether that is what the server answers.
-            Some(_) => alert.by == Side::Client || !self.client_half().losses.gap,
+            // Only what the client says tells whether that is what the server answers.
+            Some(_) => {
+                let is_lost = self.app.tls().is_none_or(Tls::is_lost);
+                alert.by == Side::Client || !(self.client_half().losses.gap || is_lost)
+            }
             // Its length alone tells an alert from a farewell only while the peer has not finished.
             None => {
-                self.shows(alert.by.peer()) && !self.halves.iter().any(Half::lacks_segments)
+                let is_lacking = self.halves.iter().any(Half::lacks_segments);
+                self.shows(alert.by.peer()) && !is_lacking
             }
         };
-        (in_time && is_told).then_some(alert)
+        ((in_time || self.bad_order) && is_told).then_some(alert)
     }
 
     /// The exchange that was open at the end, else the last one.
@@ -802,6 +863,9 @@ impl Stream {
     /// Whether the client may have sent another request behind this exchange, the last that is
     /// seen: the capture lacks bytes there, or shows too little of them.
     pub fn may_be_followed(&self, last: &Exchange) -> bool {
+        if self.is_reset_untimely() && self.websocket().is_none() {
+            return true;
+        }
         let hides = match last.answered {
             // It answers no request, or one that came too late.
             Progress::Complete if last.request.is_none() && last.status == Some(408) => {
@@ -900,7 +964,9 @@ impl Stream {
         let is_framed = begun && !exchange.may_be_whole;
         let end = exchange.response_end.filter(|_| is_framed && self.shows(Side::Client))?;
         let half = self.server_half();
-        let missing = (end - half.acked_data().max(exchange.response_start)).max(0);
+        let fin = self.fins[Side::Server as usize].map_or(i64::MAX, |fin| fin.at_number);
+        let acked = half.acked_data().min(fin);
+        let missing = (end - acked.max(exchange.response_start)).max(0);
         // A FIN that is not in the capture counts like a byte.
         let is_seen = self.fins[Side::Server as usize].is_some();
         let may_count_fin = half.acked_data() > half.sent() || half.ends_in_gap() && !is_seen;
@@ -1143,12 +1209,18 @@ impl Stream {
         if segment.tcp.rst {
             return self.reset(side, segment, copy);
         }
+        if segment.payload_len > 0 || segment.tcp.fin {
+            self.note_said(side, segment.time);
+        }
         if let Some(resets) = &mut self.resets {
             resets.expect_answer(side.peer());
         }
-        if segment.tcp.syn && self.is_new_syn(side, segment) && !copy && self.is_reborn(side) {
+        let is_anew = segment.tcp.syn && self.is_new_syn(side, segment) && !copy;
+        if is_anew && self.is_reborn(side, segment.time) {
             self.revive();
             self.halves = Default::default();
+            (self.heard_open, self.said_at) = Default::default();
+            (self.said_to, self.acked_at) = ([i64::MIN; 2], [(i64::MIN, 0); 2]);
         }
         let half = &self.halves[side as usize];
         let off = half.position(segment.tcp.seq) - half.next();
@@ -1169,6 +1241,20 @@ impl Stream {
         }
         if [Side::Client, Side::Server].into_iter().all(|side| self.acks_fin(side)) {
             self.trace.rest();
+        }
+    }
+
+    /// Notes when a side sent data or a FIN, which may have been before an end of the other side that
+    /// it stands behind.
+    fn note_said(&mut self, side: Side, at: CaptureTime) {
+        self.said_at[side as usize] = self.said_at[side as usize].max(Some(at));
+        if let Some(closing) = self.closing.as_mut().filter(|closing| closing.by != side) {
+            if at < closing.at.time {
+                (closing.untimely, closing.idle) = (true, None);
+            }
+        }
+        if let Some(resets) = self.resets.as_mut().filter(|resets| resets.by != side) {
+            resets.untimely |= at < resets.at.time;
         }
     }
 
@@ -1208,6 +1294,9 @@ impl Stream {
         self.alerted.reverse();
         self.full.reverse();
         self.heard_open.reverse();
+        self.acked_at.reverse();
+        self.said_to.reverse();
+        self.said_at.reverse();
         self.trace.turn_round();
         if let Some(closing) = &mut self.closing {
             closing.by = closing.by.peer();
@@ -1338,21 +1427,34 @@ impl Stream {
                 half.doubt(segment.tcp.ack);
             }
         }
-        half.acknowledge(half.position(segment.tcp.ack));
-        let acked = half.acked();
+        let acked = half.position(segment.tcp.ack);
+        half.acknowledge(acked);
+        // By the time stamps, the RST came when its number was out of the window already.
+        let is_late = |resets: &Resets| {
+            resets.by == peer && segment.time < resets.at.time && resets.position + 1 < acked
+        };
+        if self.established && self.effective_resets().is_some_and(is_late) {
+            self.revive();
+        }
+        // Nothing that was not seen stands before it; its own FIN, if seen, stands there or behind.
         let own = &self.halves[side as usize];
-        // Nothing that was not seen stands before it.
-        if !segment.tcp.syn && own.position(segment.tcp.seq) <= own.sent().max(own.next()) {
-            self.heard_open[side as usize] = acked;
+        let gap = i64::from(own.ends_in_gap());
+        let end = self.fins[side as usize].map_or(own.end() - gap, |fin| fin.end);
+        let is_open = !segment.tcp.syn && !segment.tcp.fin;
+        let at = own.position(segment.tcp.seq);
+        let known = &mut self.acked_at[side as usize];
+        if is_open && segment.payload_len == 0 && acked > known.0 {
+            *known = (acked, at);
+        }
+        if is_open && own.position(segment.tcp.seq) <= end {
+            let heard = &mut self.heard_open[side as usize];
+            *heard = acked.max(*heard);
         }
         self.revive_if_alive();
         if self.halves[peer as usize].tires_of_holes() {
             let before = self.halves[peer as usize].next();
             self.hand_on(peer, |half, then| half.pass_holes(then));
             self.note_late(peer, before);
-        }
-        if self.acks_fin(peer) && segment.payload_len == 0 && !segment.tcp.fin {
-            self.fin_acked_apart |= self.fins[side as usize].is_none();
         }
     }
 
@@ -1415,7 +1517,11 @@ impl Stream {
         if len <= FAREWELL && has_announced {
             self.last_data = last_data;
         }
-        self.data_after_fin |= self.acks_fin(side.peer()) && self.fins[side as usize].is_none();
+        if segment.tcp.ack_flag {
+            let heard = self.halves[side.peer() as usize].position(segment.tcp.ack);
+            let known = &mut self.said_to[side as usize];
+            *known = heard.max(*known);
+        }
         self.end_if_all_is_there();
         if self.note_late(side, before) {
             self.bad_order = true;
@@ -1430,7 +1536,12 @@ impl Stream {
 
     /// Notes that a side has said something new at this time, and whether it belongs to a burst.
     fn note_speech(&mut self, side: Side, now: CaptureTime, in_burst: bool) {
-        let last = self.last_data.replace(now);
+        let last = self.last_data;
+        // By the time stamps, it was said before.
+        if last.is_some_and(|last| now < last) {
+            return;
+        }
+        self.last_data = Some(now);
         let silence = last.map_or(0, |last| now.since(last));
         self.has_paused = side == Side::Server
             && (self.has_paused
@@ -1536,14 +1647,8 @@ impl Stream {
     /// was the first of the two.
     fn note_late_fin(&mut self, side: Side, end: i64) {
         self.bad_order = true;
-        let answer = |closing: &mut Closing| {
-            closing.by == side.peer() && closing.acked[side as usize] > end
-        };
-        if self.closing.take_if(answer).is_some() {
-            if let Some(second) = &mut self.fins[side.peer() as usize] {
-                second.answers = true;
-            }
-        }
+        let answers = self.fins[side.peer() as usize].is_some_and(|fin| fin.heard > end);
+        self.closing.take_if(|closing| answers && closing.by == side.peer());
     }
 
     /// Takes a FIN that stands behind a RST. If it was sent before the RST, it began the
@@ -1558,7 +1663,8 @@ impl Stream {
             self.revive();
             return self.finish(side, segment);
         }
-        if fin.end < cut {
+        let is_earlier = self.effective_resets().is_some_and(|r| segment.time < r.at.time);
+        if fin.end < cut || is_earlier {
             self.fins[side as usize] = Some(fin);
             self.bad_order = true;
             let by_reset = |old: &Closing| self.is_reset(old.at.frame);
@@ -1581,10 +1687,17 @@ impl Stream {
         let syn = u32::from(segment.tcp.syn);
         let half = &self.halves[side as usize];
         let start = half.position(segment.tcp.seq.wrapping_add(syn));
+        let number = start + i64::from(segment.payload_len);
+        let end = number.max(half.next());
+        let is_passed = (half.ends_in_gap() || number < 0) && number + 1 == end;
         Fin {
             at: Mark { frame: segment.frame, time: segment.time },
-            end: (start + i64::from(segment.payload_len)).max(half.next()),
-            answers: self.acks_fin(side.peer()),
+            end,
+            at_number: if is_passed { number } else { end },
+            heard: match segment.tcp.ack_flag {
+                true => self.halves[side.peer() as usize].position(segment.tcp.ack),
+                false => 0,
+            },
             heeds: self.alerted[side.peer() as usize],
         }
     }
@@ -1622,6 +1735,15 @@ impl Stream {
 
     fn reset(&mut self, side: Side, segment: &Segment<'_>, copy: bool) {
         let key = key(side, segment);
+        // Who resets as well, and acknowledges more than the other's RST stands at, did not take it.
+        if segment.tcp.ack_flag && self.ended_by_reset_of(side.peer()) {
+            let peer = &mut self.halves[side.peer() as usize];
+            let acked = peer.position(segment.tcp.ack);
+            if acked - peer.end() <= FURTHEST_RESET {
+                peer.acknowledge(acked);
+            }
+            self.revive_if_alive();
+        }
         let mut count = 1;
         let mut keys = [key, None, None, None];
         if let Some(resets) = &mut self.resets {
@@ -1631,6 +1753,16 @@ impl Stream {
             resets.keys.rotate_right(1);
             resets.keys[0] = key;
             if resets.effective {
+                // The time stamps tell which of one side is the first.
+                resets.contested |= resets.by != side && segment.time < resets.at.time;
+                if resets.by == side && segment.time < resets.at.time {
+                    let first = Mark { frame: segment.frame, time: segment.time };
+                    let late = std::mem::replace(&mut resets.at, first);
+                    resets.untimely = true;
+                    if let Some(closing) = self.closing.as_mut().filter(|c| c.at == late) {
+                        closing.at = first;
+                    }
+                }
                 return;
             }
             (count, keys) = (resets.count, resets.keys);
@@ -1641,6 +1773,7 @@ impl Stream {
         }
         let half = &self.halves[side as usize];
         let half_started = half.started();
+        let position = half.position(segment.tcp.seq);
         let off = half_started.then(|| half.position(segment.tcp.seq) - half.next());
         let signs = self.trace.signs(side, segment, off);
         let untaken = self.is_out_of_window(side, segment);
@@ -1669,6 +1802,9 @@ impl Stream {
             crossed_at: None,
             stage,
             is_late: !half_started && !segment.tcp.ack_flag,
+            untimely: self.said_at[side.peer() as usize].is_some_and(|at| at > segment.time),
+            contested: false,
+            position,
             bad_order: self.bad_order,
             keys,
         }));
@@ -1735,8 +1871,9 @@ impl Stream {
 
     /// Whether a SYN of this side begins the connection anew: it has reset one that was not
     /// established, as an answer to a segment of an older one, or because nobody listened yet.
-    fn is_reborn(&self, side: Side) -> bool {
-        self.ended_by_reset_of(side) && !self.established
+    fn is_reborn(&self, side: Side, at: CaptureTime) -> bool {
+        let is_later = self.effective_resets().is_some_and(|resets| at >= resets.at.time);
+        self.ended_by_reset_of(side) && !self.established && is_later
     }
 
     /// Who acknowledges what was sent after a RST has not taken that RST.
@@ -1789,11 +1926,14 @@ impl Stream {
             by: side,
             piggybacked: (!segment.tcp.rst).then_some(segment.payload_len > 0),
             stage: self.stage(segment.time, Some(side)),
-            idle: (self.last_data.filter(|_| !self.may_be_farewell))
-                .map(|last| segment.time.since(last).max(0)),
+            idle: (self
+                .last_data
+                .filter(|last| !self.may_be_farewell && *last <= segment.time))
+            .map(|last| segment.time.since(last)),
             seen: self.progress(),
             acked: self.both(Half::acked_data),
             told: self.both(Half::told),
+            untimely: self.said_at[side.peer() as usize].is_some_and(|at| at > segment.time),
         }
     }
 

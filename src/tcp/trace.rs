@@ -249,7 +249,7 @@ impl Trace {
         let answered = |seen: &&Seen| {
             seen.side != side
                 && tcp.window == 0
-                && segment.time.since(seen.time) <= within
+                && (0..=within).contains(&segment.time.since(seen.time))
                 && match (seen.ack, tcp.ack_flag) {
                     (Some(ack), false) => ack == tcp.seq && tcp.ack == 0,
                     (None, true) => tcp.seq == 0 && seen.seq_end == tcp.ack,
@@ -262,7 +262,7 @@ impl Trace {
             window: tcp.window,
             ttl: segment.ttl,
             habits,
-            answers: self.recent.iter().rev().find(answered).copied(),
+            answers: self.recent.iter().filter(answered).max_by_key(|seen| seen.time).copied(),
         }
     }
 }

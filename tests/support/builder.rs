@@ -37,6 +37,7 @@
 //! | `drop` | arrives, but is not in the capture |
 //! | `dup` | twice in the capture, as two interfaces show it |
 //! | `late=2` | in the capture behind the next two frames |
+//! | `stamp=-0.002` | its time stamp is that of another moment, and where it stands is not |
 //!
 //! Sequence and acknowledgment numbers follow from what was sent and what arrived. `open` takes
 //! `drop` for a capture that starts later. Lines of their own, before all others: `v6`,
@@ -62,7 +63,8 @@ const MICROSECOND: i64 = 1_000;
 /// The frames of a capture.
 #[derive(Clone, Debug, Default)]
 pub struct Capture {
-    frames: Vec<Frame>,
+    /// Each with the latest time stamp of its talk so far.
+    frames: Vec<(i64, Frame)>,
 }
 
 /// One frame.
@@ -130,14 +132,18 @@ impl Capture {
 
     /// Adds a talk.
     pub fn play(&mut self, talk: &Talk, script: &str) {
-        self.frames.extend(Player::new(talk).play(script));
+        let mut latest = i64::MIN;
+        self.frames.extend(Player::new(talk).play(script).into_iter().map(|frame| {
+            latest = latest.max(frame.time);
+            (latest, frame)
+        }));
     }
 
     /// The frames, those of several talks in the order of time.
     pub fn frames(&self) -> Vec<Frame> {
         let mut frames = self.frames.clone();
-        frames.sort_by_key(|frame| frame.time);
-        frames
+        frames.sort_by_key(|(latest, _)| *latest);
+        frames.into_iter().map(|(_, frame)| frame).collect()
     }
 
     /// Writes a pcap file.
@@ -236,6 +242,7 @@ struct Line {
     drop: bool,
     dup: bool,
     late: usize,
+    stamp: i64,
 }
 
 impl Line {
@@ -255,6 +262,10 @@ impl Line {
                 ("win", n) => line.window = Some(n.parse().expect("a window")),
                 ("id", n) => line.id = Some(n.parse().expect("an identification")),
                 ("ttl", n) => line.ttl = Some(n.parse().expect("a time to live")),
+                ("stamp", n) => {
+                    let seconds: f64 = n.parse().expect("seconds");
+                    line.stamp = (seconds * 1e9) as i64;
+                }
                 ("late", n) => line.late = n.parse().expect("a number of frames"),
                 _ if word.starts_with('+') => {
                     let seconds: f64 = word.parse().expect("seconds");
@@ -397,7 +408,8 @@ impl Player {
             let bytes = frame(&self.addresses, side, header, hops, &line.payload);
             let wire_len = bytes.len();
             let kept = bytes[..wire_len.min(self.snaplen)].to_vec();
-            let frame = Frame { time: self.now, bytes: kept, wire_len };
+            let time = self.now + line.stamp;
+            let frame = Frame { time, bytes: kept, wire_len };
             for _ in 0..1 + usize::from(line.dup || self.doubled) {
                 self.frames.push((line.late, frame.clone()));
             }
@@ -408,7 +420,7 @@ impl Player {
         }
     }
 
-    /// Moves late frames back; time never runs backwards in the capture.
+    /// Moves late frames back; time runs backwards in the capture only where the script says so.
     fn in_order_of_capture(self) -> Vec<Frame> {
         let mut frames: Vec<_> = (0..).zip(self.frames).collect();
         frames.sort_by_key(|(index, (late, _))| (index + late, *late > 0));
