@@ -156,7 +156,8 @@ extern "C" {
     X(LOG_REQUEST_ID, "rstdiag.log.request_id", STRING, "Request ID",                          \
       "Identifier of the request, as in $request_id")                                          \
     X(MATCH_SCORE, "rstdiag.match.score", UNSIGNED, "Score",                                   \
-      "0 to 100; 90 and more means that no other stream fits the entry")                       \
+      "0 to 100; from 90 on no other stream fits the entry, from 60 on others are ruled out, " \
+      "below it stays open")                                                                   \
     X(MATCH_EVIDENCE, "rstdiag.match.evidence", STRING, "Evidence",                            \
       "The criteria that agree: time, reset, uri, client, port, phase, order, upstream, "      \
       "host, status, bytes, request_id")                                                       \

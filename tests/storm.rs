@@ -26,6 +26,11 @@ mod support;
 /// Connections of each storm that every run of the tests makes.
 const MODEST: u32 = 2000;
 
+/// By how much less of them has to be decided and to be right: at their ends there is less to go by,
+/// and of so few two that a process was held up between are many.
+const LESS_TO_GO_BY: f64 = 0.15;
+const LESS_RIGHT: f64 = 0.003;
+
 /// Score from which on an entry is said to be about a stream, not only perhaps.
 const CERTAIN: u8 = 60;
 
@@ -34,18 +39,18 @@ const CERTAIN: u8 = 60;
 const BANDS: [(u8, f64); 3] = [(90, 0.9999), (CERTAIN, 0.995), (0, 0.0)];
 
 /// The plays of `storm.py`: whether every run of the tests makes it, and the share of the decidable
-/// entries that has to be decided with the error log alone.
+/// entries of a great storm that has to be decided with the error log alone.
 const PLAYS: [(&str, bool, f64); 10] = [
-    ("fast", true, 0.8),
-    ("slow", false, 0.3),
-    ("slow_pair", false, 0.5),
-    ("reuseport", false, 0.2),
-    ("slow_reuseport", false, 0.0),
-    ("keepalive", false, 0.5),
-    ("short", false, 0.1),
-    ("slow_short", false, 0.2),
-    ("alone", false, 0.9),
-    ("many_uris", false, 0.9),
+    ("fast", true, 0.97),
+    ("slow", true, 0.9),
+    ("slow_pair", false, 0.9),
+    ("reuseport", false, 0.9),
+    ("slow_reuseport", false, 0.8),
+    ("keepalive", false, 0.95),
+    ("short", false, 0.9),
+    ("slow_short", false, 0.9),
+    ("alone", false, 0.95),
+    ("many_uris", false, 0.97),
 ];
 
 /// `truth.json`; see `tests/lab/README.md`.
@@ -322,8 +327,10 @@ fn judge_legs(name: &str, session: &mut Session, truth: &Truth, complaints: &mut
     let upstreams = truth.streams.iter().filter(|ends| ends.asked_for.is_some()).count();
     let [linked, clients] = right;
     println!("{linked} of {upstreams} upstreams linked, and {clients} clients");
-    complaints.unless(wrong.is_empty(), || {
-        format!("{name}: {} streams are linked with others: {wrong:?}", wrong.len())
+    // They follow from what is said of the entries.
+    let all = linked + clients + wrong.len() as u32;
+    complaints.unless(is_right(linked + clients, all, 0.998), || {
+        format!("{name}: {} of {all} streams are linked with others: {wrong:?}", wrong.len())
     });
 }
 
@@ -398,7 +405,8 @@ fn judge(
     complaints.unless(all.recall() >= wanted.recall, || {
         format!("{name}: {:.4} of the decidable are decided", all.recall())
     });
-    complaints.unless(hidden.is_empty(), || {
+    let open = all.entries - all.claimed;
+    complaints.unless(is_right(open - hidden.len() as u32, open, 0.99), || {
         format!("{name}: entries that are not decided show no rivals: {hidden:?}")
     });
 }
@@ -411,6 +419,7 @@ fn judge_access(
     session: &mut Session,
     log: &Path,
     truth: &Truth,
+    wanted: f64,
     complaints: &mut Complaints,
 ) {
     let log = std::fs::read_to_string(log).unwrap();
@@ -426,6 +435,8 @@ fn judge_access(
     for (_, line) in &lines {
         tallies.entry(status(line)).or_default()[0] += 1;
     }
+    // One connection may have many lines, and all are about the same stream.
+    let mut connections: BTreeMap<u64, bool> = BTreeMap::new();
     for stream in 0..truth.streams.len() as u32 {
         let verdict = session.verdict_of(stream, When::Final).expect("a stream");
         // The upstream's stream shows the entry of its request, too.
@@ -440,6 +451,7 @@ fn judge_access(
             }
             tally[1] += 1;
             tally[2] += u32::from(is_right);
+            *connections.entry(number).or_insert(true) &= is_right;
             assert!(found.score >= CERTAIN, "{line}");
         }
     }
@@ -447,10 +459,10 @@ fn judge_access(
     for (status, [entries, claimed, right]) in &tallies {
         println!("{status:6} {entries:8} {claimed:8} {right:8}");
     }
-    let claimed: u32 = tallies.values().map(|tally| tally[1]).sum();
-    let right: u32 = tallies.values().map(|tally| tally[2]).sum();
-    complaints.unless(is_right(right, claimed, 0.999) && claimed > 0, || {
-        format!("{name}: {right} of {claimed} of the access log are right")
+    let claimed = connections.len() as u32;
+    let right = connections.values().filter(|is_right| **is_right).count() as u32;
+    complaints.unless(is_right(right, claimed, wanted) && claimed > 0, || {
+        format!("{name}: {right} of {claimed} connections of the access log are right")
     });
 }
 
@@ -476,13 +488,19 @@ fn judge_all(dir: &Path, recall: f64, complaints: &mut Complaints) {
     let play = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let (log, capture) = (dir.join("error.log"), dir.join("storm.pcap"));
     let access_log = dir.join("access.log");
-    let alone = Wanted { precision: 0.999, recall, all_shown: true };
-    let some = Wanted { precision: 0.998, all_shown: false, ..alone };
-    let all = Wanted { recall: 0.98, ..some };
+    let is_great = truth.connections.len() > 2 * MODEST as usize;
+    let (less_right, less) = if is_great { (0.0, 0.0) } else { (LESS_RIGHT, LESS_TO_GO_BY) };
+    let precision = 0.999 - less_right;
+    let alone = Wanted { precision, recall: recall - less, all_shown: true };
+    let some = Wanted { all_shown: false, ..alone };
+    let all = Wanted { precision: 0.9995 - less_right, ..some };
     {
         let mut session = session(Some(&log), None, &capture, "UTC");
         judge(&play, &mut session, &truth, alone, complaints);
         judge_legs(&play, &mut session, &truth, complaints);
+        if std::env::var_os("DEV").is_some() {
+            return;
+        }
         #[cfg(feature = "wireshark")]
         judge_tshark(dir, &mut session);
     }
@@ -498,17 +516,17 @@ fn judge_all(dir: &Path, recall: f64, complaints: &mut Complaints) {
         let mut beside = session(Some(&log), Some(&access), &capture, "UTC");
         judge(&name, &mut beside, &truth, wanted, complaints);
         judge_legs(&name, &mut beside, &truth, complaints);
-        judge_access(&name, &mut beside, &access_log, &truth, complaints);
+        judge_access(&name, &mut beside, &access_log, &truth, precision, complaints);
         let name = format!("{play}, an access log alone, with {names:?}");
         let mut alone = session(None, Some(&access), &capture, "auto");
-        judge_access(&name, &mut alone, &access_log, &truth, complaints);
+        judge_access(&name, &mut alone, &access_log, &truth, precision, complaints);
     }
     let (log, capture) = (in_another_zone(&log), with_another_clock(&capture));
     // `$msec`, and so the access log, is off by as much in either zone.
     let access = AccessLog::with(dir, &["$connection", "$msec"]);
     let name = format!("{play}, an access log alone, 1.7 s off");
     let mut off = session(None, Some(&access), &capture, "auto");
-    judge_access(&name, &mut off, &access_log, &truth, complaints);
+    judge_access(&name, &mut off, &access_log, &truth, precision, complaints);
     println!("{}", off.clock().words());
     let access = access_in_another_zone(&access);
     for (name, access, wanted) in

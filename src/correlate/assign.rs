@@ -37,6 +37,8 @@ pub struct Place {
     /// Nanoseconds that two packets have to lie apart for several processes to take them in
     /// the order of the capture.
     pub race: i64,
+    /// The same for one process.
+    pub own: i64,
 }
 
 /// A unit that belongs, or may belong, to a stream.
@@ -63,15 +65,15 @@ pub enum Decision {
     Open,
 }
 
-/// Nanoseconds that two packets have to lie apart for one process to take them in the order
+/// Nanoseconds that two handshakes have to lie apart for one process to number them in the order
 /// of the capture.
-const ONE_PROCESS: i64 = 10_000;
+pub(super) const ONE_PROCESS: i64 = 10_000;
 
 /// How far apart two packets have to lie for these places to tell which came first.
 fn resolution(mut places: impl Iterator<Item = Place>) -> i64 {
     let Some(first) = places.next() else { return ONE_PROCESS };
     let others = places.filter(|place| place.process != first.process);
-    others.map(|place| place.race.max(first.race)).max().unwrap_or(ONE_PROCESS)
+    others.map(|place| place.race.max(first.race)).max().unwrap_or(first.own)
 }
 
 /// Assigns units to streams.
@@ -84,6 +86,24 @@ pub fn assign(edges: &[Edge]) -> Vec<Assigned> {
         graph.solve(&component, &mut taken, &mut out);
     }
     out
+}
+
+/// Assigns units that fit one stream only. In a storm it is no evidence that others have taken the
+/// rest of what a unit fits: one that has taken a wrong one would move all behind it.
+pub fn assign_each(edges: &[Edge]) -> Vec<Assigned> {
+    let graph = Graph::new(edges);
+    let nothing = Taken::default();
+    let is_contested = |edge: &Edge| {
+        let of_stream = graph.of_stream(edge.stream).iter();
+        let only = of_stream.filter(|&&at| graph.of_unit(edges[at].unit).len() == 1);
+        only.count() > 1
+    };
+    let assigned = edges.iter().enumerate().map(|(at, edge)| {
+        let is_only = graph.only_edge(edge.unit, &nothing).is_some() && !is_contested(edge);
+        let by = if is_only { Decision::Only } else { Decision::Open };
+        Assigned { edge: at, rivals: graph.rivals(edge.unit), by }
+    });
+    assigned.collect()
 }
 
 struct Graph<'a> {
@@ -351,7 +371,7 @@ mod tests {
             stream,
             weight,
             moment: Some(CaptureTime(i64::from(stream) * 1_000_000_000)),
-            place: Some(Place { number: unit.into(), process: 1, race: 0 }),
+            place: Some(Place { number: unit.into(), process: 1, race: 0, own: ONE_PROCESS }),
         };
         edges.iter().map(edge).collect()
     }
@@ -363,7 +383,11 @@ mod tests {
 
     /// `unit>stream` with a letter for the decision (`o` for open) and the rivals, in order.
     fn run(edges: &[Edge]) -> String {
-        let mut out: Vec<String> = assign(edges)
+        written(edges, assign(edges))
+    }
+
+    fn written(edges: &[Edge], assigned: Vec<Assigned>) -> String {
+        let mut out: Vec<String> = assigned
             .into_iter()
             .map(|a| {
                 let Edge { unit, stream, .. } = edges[a.edge];
@@ -384,6 +408,14 @@ mod tests {
     fn what_fits_one_stream_only_takes_it_from_the_others() {
         let edges = [(1, 1, 50), (1, 2, 50), (2, 1, 50)];
         assert_eq!(run(&unordered(&edges)), "1>2B0 2>1!0");
+    }
+
+    #[test]
+    fn in_a_storm_what_others_take_tells_nothing() {
+        let edges = [(1, 1, 50), (1, 2, 50), (2, 1, 50), (3, 3, 50), (4, 4, 50), (5, 4, 50)];
+        let edges = unordered(&edges);
+        let written = written(&edges, assign_each(&edges));
+        assert_eq!(written, "1>1o1 1>2o1 2>1!0 3>3!0 4>4o0 5>4o0");
     }
 
     #[test]
@@ -444,7 +476,8 @@ mod tests {
                 edge.moment = Some(CaptureTime(moments[edge.stream as usize]));
                 let process = if edge.unit <= 2 { 1 } else { 2 };
                 let number = edge.unit.into();
-                edge.place = Some(Place { number, process, race: 5 * MILLISECOND });
+                edge.place =
+                    Some(Place { number, process, race: 5 * MILLISECOND, own: ONE_PROCESS });
             }
             run(&edges)
         };

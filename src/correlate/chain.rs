@@ -34,29 +34,23 @@ pub struct Chains {
     ways: Vec<u64>,
     /// How many are the best.
     total: u64,
+    /// Links from the last unit to the first.
+    from_last: Vec<u32>,
 }
 
 impl Chains {
-    /// The best pairings of links, which are ordered by unit.
+    /// The best pairings of links, in whatever order these are.
     pub fn new(links: &[Link]) -> Chains {
         let width = links.iter().map(|link| link.stream as usize + 1).max().unwrap_or(0);
+        let mut by_unit: Vec<u32> = (0..links.len() as u32).collect();
+        by_unit.sort_by_key(|&link| links[link as usize].unit);
         let mut forward = Maxima::new(width);
-        let before =
-            sweep(links.chunk_by(same_unit), |link| link.stream as usize, &mut forward);
+        let before = sweep(links, &by_unit, |link| link.stream as usize, &mut forward);
+        by_unit.reverse();
         let mut backward = Maxima::new(width);
         let mirrored = |link: &Link| width - 1 - link.stream as usize;
-        let after = sweep(links.chunk_by(same_unit).rev(), mirrored, &mut backward);
+        let after = sweep(links, &by_unit, mirrored, &mut backward);
         let whole = forward.before(width);
-        let after = {
-            // The backward sweep took the units from the last to the first.
-            let mut sorted = Vec::with_capacity(links.len());
-            let mut end = after.len();
-            for unit in links.chunk_by(same_unit) {
-                end -= unit.len();
-                sorted.extend_from_slice(&after[end..end + unit.len()]);
-            }
-            sorted
-        };
         let both = || before.iter().zip(&after);
         Chains {
             best: whole.value,
@@ -67,6 +61,7 @@ impl Chains {
             until: before.iter().zip(links).map(|(b, link)| b.value + link.value).collect(),
             ways: both().map(|(before, after)| multiply(before.ways, after.ways)).collect(),
             total: whole.ways,
+            from_last: by_unit,
         }
     }
 
@@ -78,7 +73,7 @@ impl Chains {
     /// One of the best pairings: its links from the last to the first.
     pub fn one<'a>(&'a self, links: &'a [Link]) -> impl Iterator<Item = usize> + 'a {
         let (mut left, mut bound, mut unit) = (self.best, u32::MAX, u32::MAX);
-        (0..links.len()).rev().filter(move |&at| {
+        self.from_last.iter().map(|&at| at as usize).filter(move |&at| {
             let link = &links[at];
             let is_next = self.is_best(at)
                 && self.until[at] == left
@@ -98,10 +93,6 @@ impl Chains {
     }
 }
 
-fn same_unit(one: &Link, other: &Link) -> bool {
-    one.unit == other.unit
-}
-
 fn add(one: u64, other: u64) -> u64 {
     (one + other) % PRIME
 }
@@ -110,18 +101,23 @@ fn multiply(one: u64, other: u64) -> u64 {
     (u128::from(one) * u128::from(other) % u128::from(PRIME)) as u64
 }
 
-/// For each link the best pairings of what lies before it, in the order of the units.
-fn sweep<'a>(
-    units: impl Iterator<Item = &'a [Link]>,
+/// For each link the best pairings of what lies before it, when units come in this order.
+fn sweep(
+    links: &[Link],
+    in_order: &[u32],
     place: impl Fn(&Link) -> usize,
     maxima: &mut Maxima,
 ) -> Vec<Best> {
-    let mut out: Vec<Best> = Vec::new();
-    for unit in units {
-        let start = out.len();
-        out.extend(unit.iter().map(|link| maxima.before(place(link))));
-        for (link, before) in unit.iter().zip(&out[start..]) {
-            maxima.add(place(link), Best { value: before.value + link.value, ..*before });
+    let mut out = vec![Best::NOTHING; links.len()];
+    let link = |at: u32| &links[at as usize];
+    for unit in in_order.chunk_by(|&one, &other| link(one).unit == link(other).unit) {
+        for &at in unit {
+            out[at as usize] = maxima.before(place(link(at)));
+        }
+        for &at in unit {
+            let before = out[at as usize];
+            let value = before.value + link(at).value;
+            maxima.add(place(link(at)), Best { value, ..before });
         }
     }
     out

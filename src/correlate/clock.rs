@@ -18,6 +18,7 @@ use std::net::IpAddr;
 
 use chrono::FixedOffset;
 
+use crate::correlate::access::CLOCKS;
 use crate::correlate::events::{stream_request, Kind};
 use crate::correlate::fit::{ends, kinds, legs};
 use crate::correlate::store::{is_access, Kept, Store};
@@ -65,6 +66,8 @@ pub struct Found {
     pub from: u32,
     /// Nanoseconds to add to a log time, after the zone if that is given.
     shift: i64,
+    /// Nanoseconds by which that may be wrong, as others have as many votes.
+    margin: i64,
     /// Entries that fall on the end of a stream that they can be about.
     pub votes: u32,
     /// Entries that should.
@@ -125,6 +128,12 @@ impl Clock {
             (Some(found), None) => split(found.shift).1,
             (None, _) => self.offset.unwrap_or(0),
         }
+    }
+
+    /// Nanoseconds by which instants of access entries may be off from packets: nginx looks at its clock
+    /// once for all that it finds to do, and how far the clocks are apart is not exactly known.
+    pub fn error(&self) -> i64 {
+        CLOCKS + self.found.last().map_or(0, |found| found.margin)
     }
 
     /// What the log's clock showed at an instant, near an entry.
@@ -488,7 +497,9 @@ impl Count<'_> {
                 steps.map(|step| best.shift + step * FINE_STEP).filter(as_good).collect();
             good.get(good.len() / 2).copied()
         })?;
-        let shift = if self.clock.offset.is_some() { plain } else { right };
+        let given = self.clock.offset.is_some();
+        let shift = if given { plain } else { right };
+        let margin = if given { 0 } else { self.margin(shift, as_good) };
         let mut seconds: Vec<i64> = Vec::new();
         let votes = self.votes(entries, right, &mut |voter| seconds.push(voter.second));
         // What happened at one moment is one piece of evidence, however many entries tell it.
@@ -496,9 +507,17 @@ impl Count<'_> {
         (moments >= 2 * SECOND).then_some(Found {
             from: 0,
             shift,
+            margin,
             votes,
             of: self.should_vote(entries, right).max(votes),
         })
+    }
+
+    /// How far the farthest offset near one lies from it that is as good.
+    fn margin(&self, shift: i64, as_good: impl Fn(&i64) -> bool) -> i64 {
+        let steps = (1..=SECOND / FINE_STEP).rev().map(|step| step * FINE_STEP);
+        let mut far = steps.filter(|far| as_good(&(shift - far)) || as_good(&(shift + far)));
+        far.next().unwrap_or_default()
     }
 
     /// Entries of which the capture should hold the end, at an offset.

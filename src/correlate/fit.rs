@@ -60,6 +60,9 @@ pub struct Fit {
     pub(super) port: u16,
     /// The capture shows that the request was sent on it, or does not tell.
     pub(super) asked: bool,
+    /// Nginx had to do with the connection before it ended: it opened it, or had answered. Of one
+    /// that still waits to be accepted it learns the end when it gets there.
+    pub(super) taken: bool,
 }
 
 /// An end of a stream, with all that an entry about it is compared with.
@@ -328,6 +331,8 @@ pub fn fits(traits: &Traits, window: i64, events: &Events, ends: &mut Ends<'_>) 
             withheld: false,
             delta: written.since(event.time),
             about_reset: matches!(kind, Kind::Reset(_)),
+            taken: leg == Leg::Upstream
+                || matches!(end.phase, Phase::DuringResponse | Phase::AfterResponse),
             moment: match leg {
                 Leg::Client => end.accepted_at,
                 Leg::Upstream | Leg::Unknown => Some(event.time),

@@ -13,8 +13,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use crate::correlate::access::CLOCKS;
-use crate::correlate::assign::{assign, Decision, Edge, Place};
+use crate::correlate::arrivals::Arrivals;
+use crate::correlate::assign::{assign, assign_each, Decision, Edge, Place, ONE_PROCESS};
 use crate::correlate::clock::Ballot;
 use crate::correlate::crowd;
 use crate::correlate::doubt;
@@ -24,7 +24,7 @@ use crate::correlate::fit::{candidates, ends, fits, fits_end, End, Ends, Fit, Kn
 use crate::correlate::legs::{Addresses, BUSY};
 use crate::correlate::order;
 use crate::correlate::pace::Pace;
-use crate::correlate::process::{Claim, InOrder};
+use crate::correlate::process::{Claim, InOrder, ONE_ROUND};
 use crate::correlate::shares::Shares;
 use crate::correlate::store::{is_access, Kept, Store, Traits};
 use crate::correlate::strangers::{drop_scarce, Strangers};
@@ -67,6 +67,8 @@ pub struct Match {
     pub(super) telling: bool,
     /// How much what agrees weighs, 0 to 100.
     pub(super) weight: u8,
+    /// As [`Fit::taken`].
+    pub(super) taken: bool,
 }
 
 impl Match {
@@ -260,6 +262,7 @@ impl Matcher {
         let mut events = Events::new(has_accesses);
         let mut ballot = Ballot::new(store);
         let mut strangers = Strangers::new(store);
+        let mut arrivals = Arrivals::default();
         self.settled_at = CaptureTime(i64::MIN);
         for (number, stream) in streams.iter() {
             events.add(number, &stream, [false; 3]);
@@ -268,6 +271,7 @@ impl Matcher {
                 events.add_answer(number, &stream);
             }
             ballot.add(&stream);
+            arrivals.add(number, &stream);
             let last = ends(&stream).map(|(_, time)| time).max();
             strangers.see(&stream, last);
             self.settled_at = self.settled_at.max(last.unwrap_or(self.settled_at));
@@ -275,24 +279,25 @@ impl Matcher {
         events.sort();
         self.set_clock(ballot, streams, store);
         let mut shares = Shares::default();
-        let mut decided = |entries: Vec<u32>, context: Context<'_>| {
+        let mut decided = |entries: Vec<u32>, context: Context<'_>, known: &[Claim]| {
             let groups = self.groups(entries, &events, streams, store, context, usize::MAX);
             let mut groups = groups.unwrap_or_default();
             if let Some(strangers) = context.known.strangers {
                 shares.count(&groups, strangers, store, self.window);
                 strangers.judge(&mut groups, streams, store, self.window);
             }
-            let mut decided = decide_all(groups, store);
+            let mut decided = decide_all(groups, store, &arrivals, known);
             decided.retain(|(_, found)| found.telling);
             decided
         };
         let Parts { clients, upstreams, unnumbered } = Parts::new(store);
         let (known, none) = (self.known(store), Waits::default());
         let with_strangers = Known { strangers: Some(&strangers), ..known };
-        let mut all = decided(clients, Context { waits: &none, known: with_strangers });
+        let mut all = decided(clients, Context { waits: &none, known: with_strangers }, &[]);
         // Whose request an upstream was asked for tells when it was asked.
         let waits = Waits::new(&upstreams, &all, streams, store);
-        let mut told = decided(upstreams.clone(), Context { waits: &waits, known });
+        let lines = lines(&all, store);
+        let mut told = decided(upstreams.clone(), Context { waits: &waits, known }, &lines);
         for (_, found) in &mut told {
             if waits.are_guessed(found.entry, store) {
                 found.score = found.score.min(CERTAIN - 1);
@@ -307,7 +312,7 @@ impl Matcher {
         };
         let doubted = doubt_clients(lone, &mut all, groups, store);
         all.extend(told.into_iter().chain(doubted));
-        all.extend(decided(unnumbered, Context { waits: &none, known }));
+        all.extend(decided(unnumbered, Context { waits: &none, known }, &[]));
         all.iter_mut().for_each(|(_, found)| shares.limit(found, store));
         self.settled = Settled::new(all);
         self.pace.worked_out(streams.count() + store.compared_count());
@@ -363,7 +368,8 @@ impl Matcher {
     /// well, or better.
     fn expect_more(&self, found: &mut Match, store: &Store) {
         let traits = store.kept(found.entry).map(|kept| kept.traits);
-        let until = traits.and_then(|it| Some(it.instant?.plus(it.resolution + CLOCKS)));
+        let until =
+            traits.and_then(|it| Some(it.instant?.plus(it.resolution + store.clock().error())));
         let is_past = until.is_none_or(|until| self.now > until);
         if is_past || !found.certain || found.evidence.has(Criterion::Port) {
             return;
@@ -550,7 +556,8 @@ impl Waits {
             return None;
         }
         let logged = store.asked_between(entry);
-        let logged = logged.map(|(from, to)| (from.plus(-CLOCKS), to.plus(CLOCKS)));
+        let error = store.clock().error();
+        let logged = logged.map(|(from, to)| (from.plus(-error), to.plus(error)));
         match (self.shown(kept), logged) {
             (Some((from, to)), Some((other_from, other_to))) => {
                 Some((from.max(other_from), to.min(other_to)))
@@ -669,7 +676,12 @@ fn pairs(groups: &[Group]) -> Vec<Pair> {
 
 /// Decides for all groups: for a few that hang together at once; in a storm, for what the order of
 /// all entries leaves of them.
-fn decide_all(groups: Vec<Group>, store: &Store) -> Vec<(u32, Match)> {
+fn decide_all(
+    groups: Vec<Group>,
+    store: &Store,
+    arrivals: &Arrivals,
+    known: &[Claim],
+) -> Vec<(u32, Match)> {
     let (mut few, mut crowds) = (Vec::new(), Vec::new());
     for mut part in parts(groups) {
         drop_scarce(&mut part, store);
@@ -697,28 +709,47 @@ fn decide_all(groups: Vec<Group>, store: &Store) -> Vec<(u32, Match)> {
     }
     crowds.extend(few.into_iter().flatten());
     let told: Vec<Group> = told.into_iter().flatten().collect();
-    let (narrowed, rest) = order::narrow(&crowds, &told, store);
+    let (narrowed, rest) = order::narrow(&crowds, &told, store, arrivals, known);
     rest.iter().for_each(|group| crowd::leave_open(group, &group.fits, &mut out));
-    let known = told.iter().chain(&narrowed).flat_map(|group| &group.fits);
-    let known: HashMap<u32, Fit> = known.map(|fit| (fit.stream, *fit)).collect();
+    let known_fits = told.iter().chain(&narrowed).flat_map(|group| &group.fits);
+    let fits: HashMap<u32, Fit> = known_fits.map(|fit| (fit.stream, *fit)).collect();
     let parts = parts(narrowed);
     out.extend(parts.iter().flat_map(|part| decide(&pairs(part), store, Asked::Before)));
-    doubt_crossing(&mut out, &known, store);
+    doubt_crossing(&mut out, &fits, known, store);
     out
 }
 
-/// Leaves open what was told of clients against the order in which one process numbers them.
-fn doubt_crossing(decided: &mut [(u32, Match)], fits: &HashMap<u32, Fit>, store: &Store) {
-    let claim = |stream: u32, found: &Match| {
+/// When what lines are about ended, as far as that is decided.
+fn lines(decided: &[(u32, Match)], store: &Store) -> Vec<Claim> {
+    decided.iter().filter_map(|(_, found)| line(found, store)).collect()
+}
+
+fn line(found: &Match, store: &Store) -> Option<Claim> {
+    let kept = store.kept(found.entry).filter(|_| found.certain && found.taken)?;
+    let ended = kept.traits.instant?.plus(-found.delta);
+    order::line(found.entry, &kept, ended)
+}
+
+/// Leaves open what was told against the order in which one process numbers and writes.
+fn doubt_crossing(
+    decided: &mut [(u32, Match)],
+    fits: &HashMap<u32, Fit>,
+    known: &[Claim],
+    store: &Store,
+) {
+    let number = |stream: u32, found: &Match| {
         let kept = store.kept(found.entry).filter(|_| !is_access(found.entry))?;
         let is_told = found.certain && found.leg == Leg::Client;
-        Claim::new(kept.pid, kept.connection.filter(|_| is_told)?, fits.get(&stream)?)
+        Claim::number(kept.pid, kept.connection.filter(|_| is_told)?, fits.get(&stream)?)
     };
-    let in_order =
-        InOrder::new(decided.iter().filter_map(|(stream, found)| claim(*stream, found)));
+    let numbers = decided.iter().filter_map(|(stream, found)| number(*stream, found));
+    let written = decided.iter().filter_map(|(_, found)| line(found, store));
+    let in_order = InOrder::new(numbers.chain(written).chain(known.iter().copied()));
     for (stream, found) in decided {
-        if claim(*stream, found).is_some_and(|claim| !in_order.has(claim)) {
-            // Its number and those nearby cannot all be right.
+        let crosses = number(*stream, found).is_some_and(|claim| !in_order.has(claim))
+            || line(found, store).is_some_and(|claim| !in_order.allow(claim));
+        if crosses {
+            // It and those nearby cannot all be right.
             found.rivals = found.rivals.max(1);
             found.leave_open();
         }
@@ -774,12 +805,7 @@ fn decide(pairs: &[Pair], store: &Store, order: Asked) -> Vec<(u32, Match)> {
         for indices in fits {
             let best = indices.iter().map(|&i| &pairs[i].fit).max_by_key(|fit| fit.weight);
             let Some(&Fit { stream, weight, moment, .. }) = best else { continue };
-            // Of many, some fit a little better than the right one, of which less is known.
-            let (place, weight) = match order {
-                Asked::Here => (*place, weight),
-                Asked::Before => (None, 0),
-            };
-            edges.push(Edge { unit, stream, weight, moment, place });
+            edges.push(Edge { unit, stream, weight, moment, place: *place });
             let is_silent = |&i: &usize| {
                 store.kept(pairs[i].entry).is_some_and(|it| it.traits.request.is_none())
             };
@@ -789,7 +815,10 @@ fn decide(pairs: &[Pair], store: &Store, order: Asked) -> Vec<(u32, Match)> {
         }
     }
     let mut out = Vec::new();
-    let mut assigned = assign(&edges);
+    let mut assigned = match order {
+        Asked::Here => assign(&edges),
+        Asked::Before => assign_each(&edges),
+    };
     if order == Asked::Here {
         doubt::where_streams_lack(&edges, &at_best, &mut assigned);
     }
@@ -860,12 +889,12 @@ const RACE: i64 = SECOND;
 /// Where an entry stands in the order of its leg.
 pub(super) fn place(pair: &Pair, store: &Store) -> Option<Place> {
     let kept = store.kept(pair.entry)?;
-    let number = match pair.fit.leg {
-        Leg::Client => kept.connection?,
-        Leg::Upstream => u64::from(kept.file) << 32 | u64::from(kept.line),
+    let (number, own) = match pair.fit.leg {
+        Leg::Client => (kept.connection?, ONE_PROCESS),
+        Leg::Upstream => (u64::from(kept.file) << 32 | u64::from(kept.line), ONE_ROUND),
         Leg::Unknown => return None,
     };
-    Some(Place { number, process: kept.pid, race: RACE })
+    Some(Place { number, process: kept.pid, race: RACE, own })
 }
 
 /// Pairs of a group by stream, of those streams only that fit each of its entries if `all`.
@@ -900,6 +929,7 @@ impl Pair {
             about_reset,
             telling: self.fit.is_telling(),
             weight,
+            taken: self.fit.taken,
         }
     }
 }

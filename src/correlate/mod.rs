@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod agreement;
+mod arrivals;
 pub mod assign;
 pub mod cause;
 pub mod chain;

@@ -2,22 +2,35 @@
 //! What the order of the log leaves of the streams that each entry fits.
 //!
 //! In a storm an entry fits hundreds of streams: they have one client, one URI, and ended in
-//! one second. Two orders tell most of them apart:
+//! one second. Orders tell most of them apart:
 //!
-//! - connection numbers grow in the order in which connections were accepted;
-//! - lines are written in the order in which connections ended.
+//! - Connections wait in the queue of a listening socket until they are accepted, first come, first
+//!   served. Whoever accepts one numbers it, and all processes take their numbers, for clients'
+//!   connections and for those to upstreams, from one counter. So numbers grow in the order in which
+//!   connections could be accepted, and between two of them by no less than the number of
+//!   connections that the capture shows between them ([`Order::Numbers`]).
+//! - Where processes have sockets of their own, each accepts as fast as it can, and only the numbers
+//!   that one process gave stand in order ([`Order::NumbersOf`]).
+//! - A process writes lines in the order in which it learns that connections ended
+//!   ([`Order::Lines`]).
 //!
-//! Neither is strict. Processes race for a number, a blocked process notices an end late, and
-//! not every end is logged. How far that goes differs from host to host and from moment to
-//! moment, so it is read off the entries themselves: of all pairings of entries and streams that
-//! do not cross, the best leaves few entries alone where the order holds, and many where it does
-//! not. A stream is dropped only if every pairing with it is worse than the best by more than
-//! what is left alone nearby explains ([`Slack`]); an entry that a best pairing leaves alone is
-//! out of order, and the order says nothing of it.
+//! None is strict. Between accepting a connection and numbering it a process may be held up, it
+//! learns of an end late, and not every end is logged. How far that goes differs from host to host
+//! and from moment to moment, so it is read off the entries themselves: of all pairings of entries
+//! and streams that an order allows, the best leaves few entries alone where the order holds, and
+//! many where it does not. Where it leaves too many alone, the order is not this host's. Elsewhere
+//! a stream is dropped if every pairing with it is worse than the best by more than what is left
+//! alone nearby explains ([`Pairings`]); an entry that a best pairing leaves alone is out of order,
+//! and the order says little of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::ops::Range;
+use std::rc::Rc;
 
 use crate::correlate::agreement::Phases;
+use crate::correlate::arrivals::{Arrivals, Ranks};
+use crate::correlate::assign::ONE_PROCESS;
 use crate::correlate::chain::{Chains, Link};
 use crate::correlate::fit::Fit;
 use crate::correlate::matcher::Group;
@@ -26,38 +39,24 @@ use crate::correlate::store::{is_access, Kept, Store, Traits};
 use crate::limits;
 use crate::nginx::message::{Leg, Shows};
 use crate::tcp::phase::Phase;
+use crate::tcp::segment::Endpoint;
 use crate::time::CaptureTime;
 
-/// Entries before and behind that tell whether the order holds.
-const NEAR: usize = 16;
+/// Share of the entries that a pairing has to have for the order to be this host's.
+const HOLDS: f64 = 0.95;
 
-/// Entries that a pairing may leave alone beyond those that the best one does: where the order
-/// holds, and for each entry nearby that is out of order.
-const SPARE: i64 = 1;
-const SPARE_FOR_EACH: i64 = 2;
+/// Entries that it takes to tell that numbers count what the capture shows: of a few, some pairing
+/// has each, whatever is true.
+const TELLING: usize = 50;
 
-/// By how many entries a pairing has to be worse for what it contains to be out of the question,
-/// whatever the order among neighbours is.
+/// Entries before and behind that one which is left alone makes doubtful.
+const NEAR: usize = 8;
+
+/// By how many entries a pairing has to be worse there for what it contains to be out of the
+/// question, and by how many more for each that is left alone: one that is out of order by so many
+/// may have found a wrong stream that is in order, and so may its neighbours.
 const FAR: i64 = 8;
-
-/// Streams for each entry that an order may stand for, if entries that are out of order are to show:
-/// where there are more, any entry finds one that stands in order.
-const TIGHT: f64 = 1.25;
-
-/// Entries that have to be told without asking their neighbours, for these to tell how far apart
-/// in time two have to be to be in order, and the share of these that has to be so.
-const MEASURED: usize = 200;
-const IN_ORDER: f64 = 0.999;
-
-/// How much further two may lie apart than was measured.
-const UNSEEN: i64 = 2;
-
-/// Share of the entries that have to be told without asking their neighbours for the order to decide
-/// among those.
-const CLEAR: f64 = 0.1;
-
-/// What is never told apart, in nanoseconds.
-const RACE_AT_LEAST: i64 = 1_000_000;
+const FOR_EACH: i64 = 2;
 
 /// Nanoseconds by which streams may stand out of the order of the entries before and behind.
 const SLACK: i64 = 10_000_000;
@@ -68,47 +67,79 @@ const LEFT: usize = 16;
 /// Times that each order is asked again, with what the others have left.
 const ROUNDS: usize = 6;
 
+/// Links that are looked at of any series, however short.
+const LINKS_AT_LEAST: usize = 4096;
+
+/// What a server listens at.
+type Socket = (Option<IpAddr>, u16);
+
 /// An order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Order {
-    /// Of connection numbers, and of when connections were accepted.
-    Numbers,
-    /// Of the lines of one file, and of when connections ended.
-    Lines { file: u32 },
+    /// Of the connection numbers of what was accepted from a socket, and of when it could be.
+    Numbers(Socket),
+    /// The same, of what one process accepted.
+    NumbersOf(Socket, u32),
+    /// Of the lines of one file that one process wrote, and of when connections ended.
+    Lines { file: u32, process: u32 },
 }
 
 impl Order {
-    /// Place of an entry; `None` if it has none.
-    fn place(self, entry: u32, kept: &Kept) -> Option<u64> {
-        match self {
-            // An access log is written when nginx is done with a request, whenever that ended.
-            Order::Lines { .. } if is_access(entry) => None,
-            Order::Numbers => kept.connection.filter(|_| kept.traits.leg == Leg::Client),
-            // What no packet brought about is not written when a packet comes, and what came
-            // before nginx had taken the connection only when it has.
-            Order::Lines { .. } => {
-                let Traits { shows, phases, .. } = kept.traits;
-                let prompt =
-                    shows != Shows::NoAnswer && phases != Phases::of(&[Phase::BeforeRequest]);
-                Some(u64::from(kept.line)).filter(|_| prompt)
-            }
-        }
+    /// Those that an entry stands in, each with its place.
+    fn all(
+        entry: u32,
+        kept: &Kept,
+        socket: Option<Socket>,
+    ) -> impl Iterator<Item = (Order, u64)> {
+        // An access log is written when nginx is done with a request, whenever that ended, and tells
+        // no process.
+        let by_process = !is_access(entry);
+        let number = kept.connection.filter(|_| kept.traits.leg == Leg::Client).zip(socket);
+        let numbers = number.map(|(number, socket)| (Order::Numbers(socket), number));
+        let of_process = number
+            .filter(|_| by_process)
+            .map(|(number, socket)| (Order::NumbersOf(socket, kept.pid), number));
+        let lines = Order::Lines { file: kept.file, process: kept.pid };
+        let line = line_of(entry, kept).map(|line| (lines, line));
+        [numbers, of_process, line].into_iter().flatten()
     }
 
     /// Place of a stream.
     fn moment(self, fit: &Fit) -> Option<CaptureTime> {
         match self {
-            Order::Numbers => fit.moment,
+            Order::Numbers(_) | Order::NumbersOf(..) => fit.moment,
             Order::Lines { .. } => Some(fit.time),
         }
     }
+
+    /// By how many entries a pairing may be worse where none is left alone. What lines are about may
+    /// come to light in another order than it happened in.
+    fn spare(self) -> i64 {
+        match self {
+            Order::Numbers(_) | Order::NumbersOf(..) => 0,
+            Order::Lines { .. } => 1,
+        }
+    }
+}
+
+/// Line of an entry that was written as soon as its process learned of an end.
+fn line_of(entry: u32, kept: &Kept) -> Option<u64> {
+    let Traits { shows, phases, .. } = kept.traits;
+    // What no packet brought about is not written when a packet comes, and what came before nginx
+    // had taken the connection only when it has.
+    let is_prompt = !is_access(entry)
+        && shows != Shows::NoAnswer
+        && phases != Phases::of(&[Phase::BeforeRequest]);
+    is_prompt.then(|| u64::from(kept.line))
 }
 
 /// An entry, and what is left of the streams that it fits.
 struct Item<'a> {
     entry: u32,
-    /// All that it fits, by time.
+    /// All that it fits, by when they ended.
     fits: &'a [Fit],
+    /// The same by when they could be accepted, as indices; at first those of which it is not known.
+    by_moment: Rc<[u32]>,
     left: Left,
 }
 
@@ -136,25 +167,48 @@ impl Span {
     }
 }
 
+impl Left {
+    /// All of them.
+    const ALL: Left = Left::Between { ended: Span::ALWAYS, accepted: Span::ALWAYS };
+}
+
 impl Item<'_> {
-    /// What lies between the bounds of when it ended.
-    fn between(&self, ended: Span) -> std::ops::Range<u32> {
-        let start = self.fits.partition_point(|fit| fit.time < ended.0);
+    /// What ended between these bounds.
+    fn ended(&self, bounds: Span) -> Range<u32> {
+        let start = self.fits.partition_point(|fit| fit.time < bounds.0);
         let rest = &self.fits[start..];
-        let end = start + rest.partition_point(|fit| fit.time <= ended.1);
+        let end = start + rest.partition_point(|fit| fit.time <= bounds.1);
         start as u32..end as u32
+    }
+
+    /// What could be accepted between these bounds, and that of which it is not known.
+    fn accepted(&self, bounds: Span) -> [&[u32]; 2] {
+        let moment = |at: u32| self.fits[at as usize].moment;
+        let (unknown, known) =
+            self.by_moment.split_at(self.by_moment.partition_point(|&at| moment(at).is_none()));
+        let start = known.partition_point(|&at| moment(at) < Some(bounds.0));
+        let rest = &known[start..];
+        [unknown, &rest[..rest.partition_point(|&at| moment(at) <= Some(bounds.1))]]
     }
 
     /// The streams that are left.
     fn candidates(&self) -> Vec<u32> {
         match &self.left {
             Left::These(these) => these.clone(),
-            Left::Between { ended, accepted } => {
-                let fits = |&at: &u32| {
-                    let moment = self.fits[at as usize].moment;
-                    moment.is_none_or(|moment| accepted.holds(moment))
-                };
-                self.between(*ended).filter(fits).collect()
+            &Left::Between { ended: ended_in, accepted: accepted_in } => {
+                let (ended, accepted) = (self.ended(ended_in), self.accepted(accepted_in));
+                if ended.len() <= accepted.iter().map(|part| part.len()).sum::<usize>() {
+                    let fits = |&at: &u32| {
+                        let moment = self.fits[at as usize].moment;
+                        moment.is_none_or(|moment| accepted_in.holds(moment))
+                    };
+                    return ended.filter(fits).collect();
+                }
+                let accepted = accepted.into_iter().flatten();
+                let mut left: Vec<u32> =
+                    accepted.filter(|at| ended.contains(at)).copied().collect();
+                left.sort_unstable();
+                left
             }
         }
     }
@@ -163,56 +217,73 @@ impl Item<'_> {
     fn count(&self) -> usize {
         match &self.left {
             Left::These(these) => these.len(),
-            Left::Between { ended, .. } => match self.between(*ended).len() {
-                many if many > limits::COUNTED => many,
-                _ => self.candidates().len(),
-            },
+            &Left::Between { ended, accepted } => {
+                let most = self
+                    .ended(ended)
+                    .len()
+                    .min(self.accepted(accepted).iter().map(|part| part.len()).sum());
+                if most > limits::COUNTED {
+                    most
+                } else {
+                    self.candidates().len()
+                }
+            }
         }
     }
 }
 
+/// Indices of fits by when they could be accepted.
+fn by_moment(fits: &[Fit]) -> Rc<[u32]> {
+    let mut all: Vec<u32> = (0..fits.len() as u32).collect();
+    all.sort_by_key(|&at| fits[at as usize].moment);
+    all.into()
+}
+
+/// Where all of these listen that are clients' streams, if that is one socket.
+fn socket(fits: &[Fit]) -> Option<Socket> {
+    let mut sockets =
+        fits.iter().filter(|fit| fit.leg == Leg::Client).map(|fit| (fit.server, fit.port));
+    let first = sockets.next()?;
+    sockets.all(|socket| socket == first).then_some(first)
+}
+
 /// Splits groups into entries, each with the streams that the order leaves it, and the groups
 /// of those entries for which these are too many. What is `told` already has its part in the
-/// order, and is not returned.
+/// order, and is not returned; nor are lines that are `known`.
 pub(super) fn narrow(
     groups: &[Group],
     told: &[Group],
     store: &Store,
+    arrivals: &Arrivals,
+    known: &[Claim],
 ) -> (Vec<Group>, Vec<Group>) {
     let mut items: Vec<Item<'_>> = Vec::new();
-    for group in groups.iter().chain(told) {
-        let left = || Left::Between { ended: Span::ALWAYS, accepted: Span::ALWAYS };
-        let entries = group.entries.iter();
-        items.extend(entries.map(|&entry| Item { entry, fits: &group.fits, left: left() }));
-    }
-    let asked: usize = groups.iter().map(|group| group.entries.len()).sum();
     let mut series: BTreeMap<Order, Vec<(u64, u32)>> = BTreeMap::new();
-    for (index, item) in (0u32..).zip(&items) {
-        let Some(kept) = store.kept(item.entry) else { continue };
-        for order in [Order::Numbers, Order::Lines { file: kept.file }] {
-            if let Some(place) = order.place(item.entry, &kept) {
-                series.entry(order).or_default().push((place, index));
+    for group in groups.iter().chain(told) {
+        let fits = &group.fits;
+        let (by_moment, socket) = (by_moment(fits), socket(fits));
+        for &entry in &group.entries {
+            let Some(kept) = store.kept(entry) else { continue };
+            for (order, place) in Order::all(entry, &kept, socket) {
+                series.entry(order).or_default().push((place, items.len() as u32));
             }
+            items.push(Item { entry, fits, by_moment: by_moment.clone(), left: Left::ALL });
         }
     }
     series.values_mut().for_each(|series| series.sort_unstable());
-    for _ in 0..ROUNDS {
-        let mut told = false;
-        for (order, series) in &series {
-            told |= ask(*order, series, &mut items);
-        }
-        for _ in 0..ROUNDS {
-            match ask_processes(&mut items, store) {
-                true => told = true,
-                false => break,
-            }
-        }
-        if !told {
-            break;
+    let mut ranks: HashMap<Socket, Ranks> = HashMap::new();
+    for order in series.keys() {
+        if let &Order::Numbers((addr, port)) = order {
+            ranks.insert((addr, port), arrivals.at(Endpoint { addr, port }));
         }
     }
+    while let Some(socket) = settle(&series, &ranks, &mut items, store, known) {
+        // What its numbers seemed to tell they do not.
+        ranks.remove(&socket);
+        items.iter_mut().for_each(|item| item.left = Left::ALL);
+    }
     // What still fits a crowd belongs with the others that do.
-    items.truncate(asked);
+    items.truncate(groups.iter().map(|group| group.entries.len()).sum());
     let few = (0..items.len() as u32)
         .filter(|&index| items[index as usize].count() <= LEFT)
         .map(|index| (0, index));
@@ -239,86 +310,146 @@ pub(super) fn narrow(
     (narrowed, rest.into_values().collect())
 }
 
-/// Links that are looked at of any series, however short.
-const LINKS_AT_LEAST: usize = 4096;
+/// Asks the orders, again and again, until they drop no more. Stops at a socket of which it turns out
+/// that numbers do not count what the capture shows of it.
+fn settle(
+    series: &BTreeMap<Order, Vec<(u64, u32)>>,
+    ranks: &HashMap<Socket, Ranks>,
+    items: &mut [Item<'_>],
+    store: &Store,
+    known: &[Claim],
+) -> Option<Socket> {
+    // Numbers that count tell more than lines, which may be late.
+    let has_lines = !series.keys().any(|order| match order {
+        Order::Numbers(socket) => ranks.contains_key(socket),
+        _ => false,
+    });
+    for _ in 0..ROUNDS {
+        let mut dropped = false;
+        for (&order, series) in series {
+            dropped |= match order {
+                Order::Numbers(socket) => match ranks.get(&socket) {
+                    None => false,
+                    Some(ranks) => match ask(order, series, items, Some(ranks)) {
+                        None => return Some(socket),
+                        Some(dropped) => dropped,
+                    },
+                },
+                Order::NumbersOf(socket, _) if ranks.contains_key(&socket) => false,
+                _ => ask(order, series, items, None).unwrap_or_default(),
+            };
+        }
+        for _ in 0..ROUNDS {
+            match ask_processes(items, store, known, has_lines) {
+                true => dropped = true,
+                false => break,
+            }
+        }
+        if !dropped {
+            break;
+        }
+    }
+    None
+}
 
-/// Drops what an order does not leave; whether that is anything.
-fn ask(order: Order, series: &[(u64, u32)], items: &mut [Item<'_>]) -> bool {
+/// Drops what an order does not leave, if it is this host's: whether that is anything.
+fn ask(
+    order: Order,
+    series: &[(u64, u32)],
+    items: &mut [Item<'_>],
+    ranks: Option<&Ranks>,
+) -> Option<bool> {
     let budget = (series.len() * limits::LINKS).clamp(LINKS_AT_LEAST, limits::PAIRS);
     let chosen: Vec<(u64, u32, Vec<u32>)> = rarest(series, items, budget)
         .into_iter()
         .map(|(place, index)| (place, index, items[index as usize].candidates()))
         .collect();
-    let mut moments: Vec<(CaptureTime, u32)> = Vec::new();
-    for (_, index, these) in &chosen {
-        let fits = items[*index as usize].fits;
-        let of =
-            |&at: &u32| Some((order.moment(&fits[at as usize])?, fits[at as usize].stream));
-        moments.extend(these.iter().filter_map(of));
-    }
-    moments.sort_unstable();
-    moments.dedup();
-    let mut links = Vec::new();
+    let mut choices = Vec::new();
     let mut last = None;
     let mut unit = 0;
     for (place, index, these) in &chosen {
         unit += u32::from(last.is_some_and(|last| last != *place));
         last = Some(*place);
         let fits = items[*index as usize].fits;
-        for &at in these {
-            let fit = &fits[at as usize];
+        choices.extend(these.iter().filter_map(|&at| {
+            let Fit { stream, .. } = fits[at as usize];
             // One that has no place in the order fits anywhere, and tells nothing.
-            let stream = order
-                .moment(fit)
-                .and_then(|moment| moments.binary_search(&(moment, fit.stream)).ok());
-            links.extend(stream.map(|stream| Link { unit, stream: stream as u32, value: 1 }));
-        }
+            let moment = order.moment(&fits[at as usize])?;
+            Some(Choice { unit, place: *place, moment, stream })
+        }));
     }
-    let slack = Slack::new(order, &links, &moments);
-    let mut at_link = 0;
-    let mut told = false;
+    let pairings = match ranks {
+        Some(ranks) => Pairings::counted(order, &choices, ranks)?,
+        None => Pairings::ordered(order, &choices)?,
+    };
+    let mut at_choice = 0;
+    let mut dropped = false;
     // What each place leaves to its neighbours.
     let mut spans: Vec<(u64, Span)> = Vec::new();
     for (place, index, these) in chosen {
         let item = &mut items[index as usize];
         let fits = item.fits;
         let mut span: Option<Span> = None;
+        let is_sure = pairings.is_sure(at_choice);
         let mut left = these;
         let before = left.len();
         left.retain(|&at| {
             let Some(moment) = order.moment(&fits[at as usize]) else { return true };
-            let stays = slack.keeps(at_link);
-            at_link += 1;
+            let stays = pairings.kept[at_choice];
+            at_choice += 1;
             if stays {
                 let Span(from, to) = span.unwrap_or(Span(moment, moment));
                 span = Some(Span(from.min(moment), to.max(moment)));
             }
             stays
         });
-        spans.extend(span.map(|span| (place, span)));
-        told |= left.len() < before;
+        spans.extend(span.filter(|_| is_sure).map(|span| (place, span)));
+        dropped |= left.len() < before;
         item.left = Left::These(left);
     }
     bound(order, series, &spans, items);
-    told
+    Some(dropped)
 }
 
-/// Drops what the numbers of one process do not leave, between those that one stream is left for;
-/// whether that is anything.
-fn ask_processes(items: &mut [Item<'_>], store: &Store) -> bool {
-    let claim = |item: &Item<'_>, at: u32| {
-        let kept = store.kept(item.entry).filter(|kept| kept.traits.leg == Leg::Client)?;
-        // An access log tells no process.
-        let number = kept.connection.filter(|_| !is_access(item.entry))?;
-        Claim::new(kept.pid, number, &item.fits[at as usize])
+/// That a process wrote an entry when this ended; `None` where the line tells no such thing.
+pub(super) fn line(entry: u32, kept: &Kept, ended: CaptureTime) -> Option<Claim> {
+    Some(Claim::line(kept.pid, kept.file, line_of(entry, kept)?, ended))
+}
+
+/// What is claimed by an entry that is about a stream: the number and the line that a process gave
+/// it.
+fn claims(entry: u32, fit: &Fit, store: &Store) -> [Option<Claim>; 2] {
+    // An access log tells no process.
+    let Some(kept) = store.kept(entry).filter(|_| !is_access(entry)) else {
+        return [None, None];
+    };
+    let number = kept.connection.filter(|_| kept.traits.leg == Leg::Client);
+    [
+        number.and_then(|number| Claim::number(kept.pid, number, fit)),
+        line(entry, &kept, fit.time).filter(|_| fit.taken),
+    ]
+}
+
+/// Drops what the numbers of one process do not leave, and its lines if they are asked, between those
+/// that one stream is left for, and others that are `known`; whether that is anything.
+fn ask_processes(
+    items: &mut [Item<'_>],
+    store: &Store,
+    known: &[Claim],
+    has_lines: bool,
+) -> bool {
+    let of = |item: &Item<'_>, at: u32| {
+        let [number, line] = claims(item.entry, &item.fits[at as usize], store);
+        [number, line.filter(|_| has_lines)].into_iter().flatten()
     };
     let single = items.iter().filter(|item| item.count() == 1);
-    let told = single.filter_map(|item| claim(item, *item.candidates().first()?));
-    let in_order = InOrder::new(told);
+    let told = single.filter_map(|item| Some((item, *item.candidates().first()?)));
+    let told = told.flat_map(|(item, at)| of(item, at));
+    let in_order = InOrder::new(told.chain(known.iter().copied()));
     let mut dropped = false;
     for item in items.iter_mut() {
         let Left::These(these) = &item.left else { continue };
-        let allowed = |&&at: &&u32| claim(item, at).is_none_or(|claim| in_order.allow(claim));
+        let allowed = |&&at: &&u32| of(item, at).all(|claim| in_order.allow(claim));
         let left: Vec<u32> = these.iter().filter(allowed).copied().collect();
         // One that nothing is left for shows that something nearby is wrong.
         if !left.is_empty() && left.len() < these.len() {
@@ -329,20 +460,25 @@ fn ask_processes(items: &mut [Item<'_>], store: &Store) -> bool {
     dropped
 }
 
-/// What an order leaves open.
-struct Slack<'a> {
+/// A stream that an entry fits, and their places in the order.
+#[derive(Clone, Copy, Debug)]
+struct Choice {
+    /// The entries at one place of the order.
+    unit: u32,
+    place: u64,
+    moment: CaptureTime,
+    stream: u32,
+}
+
+/// The best pairings of entries and streams that an order allows.
+struct Pairings<'a> {
     order: Order,
-    links: &'a [Link],
-    moments: &'a [(CaptureTime, u32)],
+    choices: &'a [Choice],
     chains: Chains,
     /// By unit.
     units: Vec<Unit>,
-    /// Entries that are out of order are left alone.
-    is_tight: bool,
-    /// Enough entries are told without asking their neighbours.
-    is_informed: bool,
-    /// Nanoseconds that two have to lie apart to be in order; `None` if that is not known.
-    race: Option<i64>,
+    /// By choice: it may be right for all that the order tells.
+    kept: Vec<bool>,
 }
 
 /// What the best pairings make of a unit.
@@ -350,37 +486,67 @@ struct Slack<'a> {
 struct Unit {
     /// Each of them has it.
     needed: bool,
-    /// When the stream was due that it is paired with, if all of them have the same.
-    best: Option<CaptureTime>,
     /// Units nearby that one of them leaves alone.
     alone: i64,
 }
 
-impl<'a> Slack<'a> {
-    fn new(order: Order, links: &'a [Link], moments: &'a [(CaptureTime, u32)]) -> Slack<'a> {
+impl<'a> Pairings<'a> {
+    /// Those that do not cross. `None` if the order does not hold here.
+    fn ordered(order: Order, choices: &'a [Choice]) -> Option<Pairings<'a>> {
+        let mut places: Vec<(CaptureTime, u32)> =
+            choices.iter().map(|choice| (choice.moment, choice.stream)).collect();
+        places.sort_unstable();
+        places.dedup();
+        let link = |choice: &Choice| {
+            let stream = places.partition_point(|&it| it < (choice.moment, choice.stream));
+            Link { unit: choice.unit, stream: stream as u32, value: 1 }
+        };
+        let links: Vec<Link> = choices.iter().map(link).collect();
+        Pairings::new(order, choices, &links)
+    }
+
+    /// Those that do not cross, and have no more connections between two of them than numbers.
+    /// `None` if numbers do not count what the capture shows, as far as is known: other servers have
+    /// their own, and processes with sockets of their own do not number connections in the order
+    /// in which these come.
+    fn counted(order: Order, choices: &'a [Choice], ranks: &Ranks) -> Option<Pairings<'a>> {
+        let points = choices.iter().map(|choice| {
+            let rank = ranks.of(choice.moment, choice.stream)?;
+            // Numbers that others took, of those before this one.
+            let others = i64::try_from(choice.place).ok()? - i64::from(rank);
+            Some((others, rank))
+        });
+        let points: Vec<(i64, u32)> = points.collect::<Option<_>>()?;
+        let mut places = points.clone();
+        places.sort_unstable();
+        places.dedup();
+        // Those whose ranks grow, and the numbers of others do not fall: as numbers are the sum, they
+        // grow as well.
+        let link = |point: &(i64, u32)| {
+            let stream = places.partition_point(|place| place < point) as u32;
+            Link { unit: point.1, stream, value: 1 }
+        };
+        let links: Vec<Link> = points.iter().map(link).collect();
+        let pairings = Pairings::new(order, choices, &links)?;
+        (pairings.units.len() >= TELLING).then_some(pairings)
+    }
+
+    fn new(order: Order, choices: &'a [Choice], links: &[Link]) -> Option<Pairings<'a>> {
         let chains = Chains::new(links);
         let mut units: Vec<Unit> = Vec::new();
-        let mut clear: Vec<CaptureTime> = Vec::new();
-        let mut at = 0;
-        for of_unit in links.chunk_by(|one, other| one.unit == other.unit) {
+        let (mut at, mut asked) = (0, 0);
+        for of_unit in choices.chunk_by(|one, other| one.unit == other.unit) {
             let own = at..at + of_unit.len();
-            at = own.end;
-            // Those without links are out of the question.
-            units.resize(of_unit[0].unit as usize, Unit { needed: true, ..Unit::default() });
-            let moment = |link: usize| moments[links[link].stream as usize].0;
-            // The only stream, if there is one, that a pairing has which is no worse than that.
-            let within = |spare: i64| {
-                let mut kept =
-                    own.clone().filter(|&link| chains.through[link] + spare >= chains.best);
-                let first = kept.next()?;
-                kept.all(|link| links[link].stream == links[first].stream)
-                    .then(|| moment(first))
-            };
-            clear.extend(within(FAR));
-            units.push(Unit { needed: chains.need(own.clone()), best: within(0), alone: 0 });
+            (at, asked) = (own.end, asked + 1);
+            // Those without choices are out of the question.
+            units.resize(of_unit[0].unit as usize, Unit { needed: true, alone: 0 });
+            units.push(Unit { needed: chains.need(own), alone: 0 });
+        }
+        if (chains.best as f64) < f64::from(asked) * HOLDS {
+            return None;
         }
         let mut is_alone = vec![1; units.len()];
-        chains.one(links).for_each(|link| is_alone[links[link].unit as usize] = 0);
+        chains.one(links).for_each(|link| is_alone[choices[link].unit as usize] = 0);
         let mut sums: Vec<i64> = vec![0];
         for alone in is_alone {
             sums.push(sums[sums.len() - 1] + alone);
@@ -390,54 +556,45 @@ impl<'a> Slack<'a> {
                 (index.saturating_sub(NEAR), (index + NEAR + 1).min(sums.len() - 1));
             unit.alone = sums[to] - sums[from];
         }
-        let is_tight = moments.len() as f64 <= chains.best as f64 * TIGHT;
-        let is_informed = clear.len() as f64 >= units.len() as f64 * CLEAR;
-        Slack {
-            order,
-            links,
-            moments,
-            chains,
-            units,
-            is_tight,
-            is_informed,
-            race: race(&clear),
-        }
+        let mut pairings = Pairings { order, choices, chains, units, kept: Vec::new() };
+        pairings.keep_all();
+        Some(pairings)
     }
 
-    /// Whether a link may hold for all that the order tells.
-    fn keeps(&self, link: usize) -> bool {
-        let Link { unit, stream, .. } = self.links[link];
-        let unit = &self.units[unit as usize];
-        let lost = self.chains.best - self.chains.through[link];
-        let apart = unit.best.map(|best| self.moments[stream as usize].0.since(best).abs());
-        let near = || apart.zip(self.race).is_none_or(|(apart, race)| apart < race);
-        // What was measured tells more than the few that may be left alone.
-        let spare = if self.race.is_some() { FAR } else { SPARE };
+    /// Notes what may be right: what the pairings leave, and what stands too near to that to be told
+    /// from it.
+    fn keep_all(&mut self) {
+        let mut kept = Vec::with_capacity(self.choices.len());
+        for of_unit in self.choices.chunk_by(|one, other| one.unit == other.unit) {
+            let own = kept.len()..kept.len() + of_unit.len();
+            let left = own.filter(|&choice| self.leaves(choice));
+            let mut left: Vec<CaptureTime> =
+                left.map(|choice| self.choices[choice].moment).collect();
+            left.sort_unstable();
+            kept.extend(of_unit.iter().map(|choice| {
+                let first = left.partition_point(|&it| it < choice.moment.plus(-ONE_PROCESS));
+                left.get(first).is_some_and(|&it| it <= choice.moment.plus(ONE_PROCESS))
+            }));
+        }
+        self.kept = kept;
+    }
+
+    /// Whether the entry of a choice is in order, and all nearby.
+    fn is_sure(&self, choice: usize) -> bool {
+        let unit = self.choices.get(choice).map(|choice| self.units[choice.unit as usize]);
+        unit.is_some_and(|unit| unit.needed && unit.alone == 0)
+    }
+
+    /// Whether a choice is in pairings that are good enough.
+    fn leaves(&self, choice: usize) -> bool {
+        let unit = &self.units[self.choices[choice].unit as usize];
+        let lost = self.chains.best - self.chains.through[choice];
         match (unit.needed, unit.alone) {
-            // A line may be late by any time, and there is none to tell that from.
-            _ if !self.is_tight && self.order != Order::Numbers => true,
-            // Where all are alike, one that is out of order moves its neighbours, and none shows it.
-            _ if !self.is_informed => true,
-            (false, _) => lost <= FAR * (1 + unit.alone),
-            (true, alone) if !self.is_tight => lost <= FAR + SPARE_FOR_EACH * alone,
-            (true, 0) => lost == 0 || lost <= spare && near(),
-            (true, alone) => lost <= SPARE + SPARE_FOR_EACH * alone || lost <= spare && near(),
+            (true, 0) => lost <= self.order.spare(),
+            (true, alone) => lost <= FAR + FOR_EACH * alone,
+            (false, alone) => lost <= FAR * (1 + alone),
         }
     }
-}
-
-/// How far apart in time two of a series have to be to be in order, as those tell of which it is
-/// known when they were; `None` if these are too few.
-fn race(series: &[CaptureTime]) -> Option<i64> {
-    let mut latest = CaptureTime(i64::MIN);
-    let mut late: Vec<i64> = Vec::with_capacity(series.len());
-    for &time in series {
-        latest = latest.max(time);
-        late.push(latest.since(time));
-    }
-    let most = (series.len() as f64 * IN_ORDER) as usize;
-    let apart = (series.len() >= MEASURED).then(|| *late.select_nth_unstable(most).1);
-    apart.map(|apart| RACE_AT_LEAST.max(UNSEEN * apart))
 }
 
 /// The entries that fit the fewest streams, as many as the budget of pairs allows, in their
@@ -463,7 +620,7 @@ fn bound(order: Order, series: &[(u64, u32)], spans: &[(u64, Span)], items: &mut
         let item = &mut items[series[at].1 as usize];
         if let Left::Between { ended, accepted } = &mut item.left {
             match order {
-                Order::Numbers => accepted.narrow(bound),
+                Order::Numbers(_) | Order::NumbersOf(..) => accepted.narrow(bound),
                 Order::Lines { .. } => ended.narrow(bound),
             }
         }
@@ -508,28 +665,82 @@ mod tests {
             moment: Some(time),
             time,
             asked: true,
+            taken: true,
         }
     }
 
-    /// What the order leaves of `streams` for the entry in the middle of ones that fit one
-    /// stream each.
-    fn left_in_the_middle(streams: &[u32]) -> Vec<u32> {
-        let single: Vec<Vec<Fit>> = (0..9).map(|stream| vec![fit(stream)]).collect();
-        let many: Vec<Fit> = streams.iter().map(|&stream| fit(stream)).collect();
-        let item = |fits| Item {
-            entry: 0,
-            fits,
-            left: Left::Between { ended: Span::ALWAYS, accepted: Span::ALWAYS },
+    /// What is left of each entry's streams when an order is asked; nothing if it does not hold. With
+    /// ranks, numbers are counted: `entries` are numbers with the streams that fit them.
+    fn left(entries: &[(u64, Vec<u32>)], ranks: Option<&Ranks>) -> Vec<Vec<u32>> {
+        let fits: Vec<Vec<Fit>> = entries
+            .iter()
+            .map(|(_, streams)| streams.iter().map(|&it| fit(it)).collect())
+            .collect();
+        let item = |fits| Item { entry: 0, fits, by_moment: by_moment(fits), left: Left::ALL };
+        let mut items: Vec<Item<'_>> = fits.iter().map(|fits| item(fits)).collect();
+        let series: Vec<(u64, u32)> =
+            entries.iter().map(|(place, _)| *place).zip(0u32..).collect();
+        if ask(Order::NumbersOf((None, 80), 1), &series, &mut items, ranks).is_none() {
+            return Vec::new();
+        }
+        let streams = |item: &Item<'_>| {
+            item.candidates().iter().map(|&at| item.fits[at as usize].stream).collect()
         };
-        let mut items: Vec<Item<'_>> = single.iter().map(|fits| item(fits)).collect();
-        items[4] = item(&many);
-        let series: Vec<(u64, u32)> = (0..9).map(|index| (u64::from(index), index)).collect();
-        ask(Order::Numbers, &series, &mut items);
-        items[4].candidates().iter().map(|&at| many[at as usize].stream).collect()
+        items.iter().map(streams).collect()
+    }
+
+    /// Entries that fit one stream each, the one of their own place.
+    fn single(count: u32) -> Vec<(u64, Vec<u32>)> {
+        (0..count).map(|at| (at.into(), vec![at])).collect()
     }
 
     #[test]
-    fn a_stream_far_out_of_order_is_dropped_and_a_near_one_stays() {
-        assert_eq!(left_in_the_middle(&[0, 3, 4, 5, 8]), [3, 4, 5]);
+    fn a_stream_out_of_order_is_dropped() {
+        let mut entries = single(40);
+        entries[20].1 = vec![0, 19, 20, 21, 39];
+        assert_eq!(left(&entries, None)[20], [20]);
+    }
+
+    #[test]
+    fn near_one_that_is_out_of_order_little_is_dropped() {
+        let mut entries = single(40);
+        entries[20].1 = vec![0, 19, 20, 21, 39];
+        entries[23].1 = vec![2];
+        assert_eq!(left(&entries, None)[20], [19, 20, 21]);
+    }
+
+    #[test]
+    fn an_order_that_leaves_many_alone_is_not_asked() {
+        let entries: Vec<_> = (0..40).map(|at| (at, vec![40 - at as u32])).collect();
+        assert!(left(&entries, None).is_empty());
+    }
+
+    /// Streams that were accepted one after the other.
+    fn ranks(count: u32) -> Ranks {
+        (0..count).map(|stream| (CaptureTime(i64::from(stream) * SECOND), stream)).collect()
+    }
+
+    #[test]
+    fn numbers_are_no_fewer_than_the_connections_between_them() {
+        // Every second connection is logged, and numbers have no gap but one.
+        let mut entries: Vec<_> = (0..60).map(|at| (2 * at, vec![2 * at as u32])).collect();
+        entries[30].1 = vec![59, 60, 61];
+        assert_eq!(left(&entries, Some(&ranks(120)))[30], [60]);
+        assert_eq!(left(&entries, None)[30], [59, 60, 61]);
+        // Ten that nobody has seen took numbers behind it.
+        entries[31..].iter_mut().for_each(|entry| entry.0 += 10);
+        assert_eq!(left(&entries, Some(&ranks(120)))[30], [59, 60]);
+    }
+
+    #[test]
+    fn more_connections_than_numbers_are_another_servers() {
+        let entries: Vec<_> = (0..60).map(|at| (at, vec![2 * at as u32])).collect();
+        assert!(!left(&entries, None).is_empty());
+        assert!(left(&entries, Some(&ranks(120))).is_empty());
+    }
+
+    #[test]
+    fn of_a_few_numbers_none_tells_that_they_count() {
+        assert!(left(&single(20), Some(&ranks(20))).is_empty());
     }
 }

@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU64;
 
 use crate::archive::{Archive, Record};
-use crate::correlate::access::{Access, Accesses, Account, Interest, Joined, Key, CLOCKS};
+use crate::correlate::access::{Access, Accesses, Account, Interest, Joined, Key};
 use crate::correlate::agreement::{self, Phases};
 use crate::correlate::clock::Clock;
 use crate::correlate::fit::legs;
@@ -543,7 +543,7 @@ impl Store {
         // Where nobody has told how far the clocks are apart, times tell no more than the window;
         // access entries by themselves tell it to half a second.
         let is_known = self.clock.is_known() && !self.rows.is_empty();
-        let asked_by = is_known.then(|| began.plus(CLOCKS));
+        let asked_by = is_known.then(|| began.plus(self.clock.error()));
         Account { asked_by, ..access.account }
     }
 

@@ -80,6 +80,9 @@ class Entry:
     kind: Tuple[str, str]
     request: Optional[str]
     upstream: Optional[Address]
+    # It is about a connection that was kept alive, and that nothing was sent on any more: no packet
+    # tells which one that was.
+    is_unasked: bool = False
     stream: Optional[Stream] = None
 
 
@@ -149,7 +152,8 @@ def read_entries(log: bytes) -> List[Entry]:
             number, calendar.timegm(time.strptime(found["time"], "%Y/%m/%d %H:%M:%S")),
             int(found["pid"]), int(found["number"]), leg, ("reset" if reset else "fin", peer),
             request[1] if request else None,
-            (upstream[1], int(upstream[2])) if upstream else None))
+            (upstream[1], int(upstream[2])) if upstream else None,
+            found["message"].startswith("connect() failed (104: ")))
     return entries
 
 
@@ -178,6 +182,8 @@ def _attach(entries: List[Entry], streams: List[Stream], debug: bytes,
             entry.stream = clients[entry.number]
             continue
         assert entry.upstream
+        if entry.is_unasked:
+            continue
         bind = binds.get(clients[entry.number].client[1])
         tried = asked[entry.number, entry.upstream] or [
             s for s in by_address.get((NGINX_IP, bind or 0), ()) if s.server == entry.upstream]
