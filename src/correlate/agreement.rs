@@ -49,6 +49,11 @@ impl Phases {
         self == CONNECTING
     }
 
+    /// Whether nginx passes on the upstream's response: it reads no more of that than its client takes.
+    pub fn is_passed_on(self) -> bool {
+        self == ANSWERING
+    }
+
     /// Whether several requests may be open at once, which encrypted data does not tell.
     pub fn is_of_http2(self) -> bool {
         self == HTTP2

@@ -891,7 +891,12 @@ pub(super) fn place(pair: &Pair, store: &Store) -> Option<Place> {
     let kept = store.kept(pair.entry)?;
     let (number, own) = match pair.fit.leg {
         Leg::Client => (kept.connection?, ONE_PROCESS),
-        Leg::Upstream => (u64::from(kept.file) << 32 | u64::from(kept.line), ONE_ROUND),
+        // What came while the client did not take what nginx had, that reads when it does. Among many
+        // it shows how late lines are, among a few it does not.
+        Leg::Upstream if kept.traits.phases.is_passed_on() => return None,
+        Leg::Upstream => {
+            (u64::from(kept.file) << 32 | order::line_of(pair.entry, &kept)?, ONE_ROUND)
+        }
         Leg::Unknown => return None,
     };
     Some(Place { number, process: kept.pid, race: RACE, own })

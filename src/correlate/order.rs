@@ -123,13 +123,16 @@ impl Order {
 }
 
 /// Line of an entry that was written as soon as its process learned of an end.
-fn line_of(entry: u32, kept: &Kept) -> Option<u64> {
-    let Traits { shows, phases, .. } = kept.traits;
-    // What no packet brought about is not written when a packet comes, and what came before nginx
-    // had taken the connection only when it has.
-    let is_prompt = !is_access(entry)
-        && shows != Shows::NoAnswer
-        && phases != Phases::of(&[Phase::BeforeRequest]);
+pub(super) fn line_of(entry: u32, kept: &Kept) -> Option<u64> {
+    let Traits { leg, shows, phases, .. } = kept.traits;
+    let is_late = match leg {
+        // Of a connection that is kept alive it learns when it is about to use it.
+        Leg::Upstream => phases.is_unsent() && shows != Shows::Refused,
+        // What came before nginx had taken the connection, it learns when it has.
+        Leg::Client | Leg::Unknown => phases == Phases::of(&[Phase::BeforeRequest]),
+    };
+    // What no packet brought about is not written when a packet comes.
+    let is_prompt = !is_access(entry) && shows != Shows::NoAnswer && !is_late;
     is_prompt.then(|| u64::from(kept.line))
 }
 
