@@ -18,6 +18,7 @@ import array
 import contextlib
 import fcntl
 import glob
+import itertools
 import json
 import pwd
 import re
@@ -141,12 +142,17 @@ def netcat(_: Path) -> Command:
 
 # ---- Clients ----------------------------------------------------------------------------------
 
+CLIENT_PORTS = itertools.count(20_000)
+
+
 class Client:
     """A client's connection."""
 
     def __init__(self, network: Network, port: int, host: str = NGINX_IP) -> None:
         self.sock = network.tcp_socket(CLIENT)
         self.sock.settimeout(PATIENCE)
+        # The system may choose one port twice, for two servers, and the truth is by ports.
+        self.sock.bind(("", next(CLIENT_PORTS)))
         self.sock.connect((host, port))
         self.name = "%s:%d" % self.sock.getsockname()
 
