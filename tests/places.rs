@@ -61,6 +61,19 @@ struct Kind {
     logged: fn(usize) -> String,
 }
 
+/// One nginx with one process, of which all is captured and logged.
+const WHOLE: Kind = Kind {
+    lacks: usize::MAX,
+    silent: usize::MAX,
+    uris: 2,
+    processes: 1,
+    servers: 1,
+    captured: 1,
+    log_from: 0,
+    least: FEW,
+    logged: client,
+};
+
 /// The address of a client.
 fn client(number: usize) -> String {
     format!("192.168.0.{}", 10 + number)
@@ -172,17 +185,7 @@ fn claims(kind: &Kind, rounds: usize) -> (usize, Vec<String>) {
 
 #[test]
 fn an_entry_has_as_many_rivals_as_it_has_other_places() {
-    let kind = Kind {
-        lacks: 5,
-        silent: 5,
-        uris: 2,
-        processes: 2,
-        servers: 1,
-        captured: 1,
-        log_from: 0,
-        least: FEW,
-        logged: client,
-    };
+    let kind = Kind { lacks: 5, silent: 5, processes: 2, ..WHOLE };
     let mut random = Random::new(1);
     let (mut decided, mut open) = (0, 0);
     for round in 0..1500 {
@@ -211,17 +214,7 @@ fn an_entry_whose_stream_is_missing_is_shown_on_no_other() {
     };
     // Half of what is missing are streams of clients whose addresses are translated.
     for logged in [client, translated] {
-        let kind = Kind {
-            lacks: 2,
-            silent: usize::MAX,
-            uris: 8,
-            processes: 1,
-            servers: 1,
-            captured: 1,
-            log_from: 0,
-            least: FEW,
-            logged,
-        };
+        let kind = Kind { lacks: 2, uris: 8, logged, ..WHOLE };
         let (right, wrong) = claims(&kind, 1500);
         assert!(right > 1000 && wrong.len() * 1000 <= right, "{right} right, but {wrong:#?}");
     }
@@ -236,17 +229,7 @@ fn is_claimed(places: &BTreeMap<u64, Vec<Place>>, line: u64, number: usize, scor
 /// A stream that is yet to come may be the one that an entry is about, which has been read before.
 #[test]
 fn one_pass_claims_nothing_that_a_later_stream_takes_back() {
-    let kind = Kind {
-        lacks: usize::MAX,
-        silent: usize::MAX,
-        uris: 2,
-        processes: 1,
-        servers: 1,
-        captured: 1,
-        log_from: 0,
-        least: FEW,
-        logged: client,
-    };
+    let kind = WHOLE;
     let mut random = Random::new(1);
     let (mut claimed, mut taken_back) = (0, Vec::new());
     for round in 0..250 {
@@ -278,17 +261,7 @@ fn one_pass_claims_nothing_that_a_later_stream_takes_back() {
 #[test]
 fn what_two_servers_number_alike_are_different_connections() {
     for captured in [1, 2] {
-        let kind = Kind {
-            lacks: usize::MAX,
-            silent: usize::MAX,
-            uris: 8,
-            processes: 1,
-            servers: 2,
-            captured,
-            log_from: 0,
-            least: FEW,
-            logged: client,
-        };
+        let kind = Kind { uris: 8, servers: 2, captured, ..WHOLE };
         let (right, wrong) = claims(&kind, 700);
         // Two connections that ended alike in one second are not told from one.
         assert!(right > 1000 && wrong.len() * 200 <= right, "{right} right, but {wrong:#?}");
@@ -298,17 +271,7 @@ fn what_two_servers_number_alike_are_different_connections() {
 /// The log is of one of them, and the capture of the other one: what fits does so by chance.
 #[test]
 fn the_log_of_another_server_is_about_none_of_the_streams() {
-    let kind = Kind {
-        lacks: usize::MAX,
-        silent: usize::MAX,
-        uris: 100,
-        processes: 1,
-        servers: 2,
-        captured: 1,
-        log_from: 1,
-        least: (60, 50_000),
-        logged: client,
-    };
+    let kind = Kind { uris: 100, servers: 2, log_from: 1, least: (60, 50_000), ..WHOLE };
     let (right, wrong) = claims(&kind, 60);
     assert!(right == 0 && wrong.is_empty(), "{wrong:#?}");
 }

@@ -107,7 +107,8 @@ impl InOrder {
         series.is_some_and(|series| series.claims.binary_search(&(place, moment)).is_ok())
     }
 
-    /// Whether a claim stands between those with the next lower and the next higher place.
+    /// Whether a claim stands between those with the next lower and the next higher place, as nearly
+    /// as its queue keeps that.
     pub fn allow(&self, Claim { queue, place, moment }: Claim) -> bool {
         let series = self.queues.get(&queue).filter(|series| series.holds);
         let late = match queue {
