@@ -457,6 +457,9 @@ impl Session {
     pub fn report(&mut self) -> Report {
         self.catch_up();
         self.take_note_of_log();
+        self.matcher.insist();
+        self.legs.insist();
+        self.survey.insist();
         let logs = self.store.files().zip(&self.readers).map(|(path, reader)| {
             let held = match reader {
                 Reader::Error(reader) => Held::Errors(reader.counts()),

@@ -142,6 +142,11 @@ impl Legs {
         self.pace.changed();
     }
 
+    /// Links that are out of date are found anew for the next question.
+    pub fn insist(&mut self) {
+        self.pace.insist();
+    }
+
     /// The links, found anew if they are out of date.
     pub fn refreshed(&mut self, streams: &Streams, matcher: &Matcher, store: &Store) -> &Legs {
         if self.pace.is_due() {

@@ -206,6 +206,11 @@ impl Matcher {
         }
     }
 
+    /// What is out of date is matched anew for the next question.
+    pub fn insist(&mut self) {
+        self.pace.insist();
+    }
+
     /// Matches everything anew, if that is due.
     pub fn refresh(&mut self, streams: &Streams, store: &mut Store) {
         if store.compared_count() > 0 && self.pace.is_due() {

@@ -27,6 +27,11 @@ impl Pace {
         *self = Pace::default();
     }
 
+    /// Somebody asks for what costs as much: if it is out of date, it is to be worked out now.
+    pub fn insist(&mut self) {
+        self.done &= !self.stale;
+    }
+
     /// Somebody asks: whether it is to be worked out now.
     pub fn is_due(&mut self) -> bool {
         self.credit += 1;
@@ -58,5 +63,11 @@ mod tests {
         assert!(!pace.is_current());
         let asked = (0..10).take_while(|_| !pace.is_due()).count();
         assert_eq!(asked, 1, "one change and the questions before have paid for the rest");
+        pace.worked_out(3);
+        pace.insist();
+        assert!(!pace.is_due(), "nothing has changed");
+        pace.changed();
+        pace.insist();
+        assert!(pace.is_due());
     }
 }

@@ -46,6 +46,11 @@ impl Survey {
         self.pace.changed();
     }
 
+    /// Whatever is out of date is taken anew for the next question.
+    pub fn insist(&mut self) {
+        self.pace.insist();
+    }
+
     /// The look at all streams, taken anew if the last one is out of date.
     pub fn refreshed(&mut self, streams: &Streams) -> &Survey {
         if self.pace.is_due() {

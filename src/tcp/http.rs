@@ -360,7 +360,12 @@ impl Http {
     pub fn has_missed(&self, side: Side) -> bool {
         // Who asked for a switch that is not seen to be asked for may have asked before.
         let is_switched = self.next.is_some() && self.begun == 0;
-        self.has_hidden || is_switched || self.reader(side).missed
+        let answers = |exchange: &Exchange| exchange.sent != Progress::None;
+        let is_unseen = self.begun == 0 && self.exchange().is_some_and(answers);
+        self.has_hidden
+            || is_switched
+            || is_unseen && side == Side::Client
+            || self.reader(side).missed
     }
 
     fn reader(&self, side: Side) -> &Reader {

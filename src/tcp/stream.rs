@@ -762,7 +762,8 @@ impl Stream {
             Some(talk) => {
                 let half = &self.halves[side as usize];
                 let is_whole = talk.counts(side) && !self.lacks(side) && !half.has_hole();
-                is_whole.then(|| of(talk))
+                let count = is_whole.then(|| of(talk));
+                count.filter(|&count| count > 0 || !self.may_have_missed(side))
             }
             None => self.is_silent().then_some(0),
         }
