@@ -498,9 +498,6 @@ fn judge_all(dir: &Path, recall: f64, complaints: &mut Complaints) {
         let mut session = session(Some(&log), None, &capture, "UTC");
         judge(&play, &mut session, &truth, alone, complaints);
         judge_legs(&play, &mut session, &truth, complaints);
-        if std::env::var_os("DEV").is_some() {
-            return;
-        }
         #[cfg(feature = "wireshark")]
         judge_tshark(dir, &mut session);
     }

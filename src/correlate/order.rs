@@ -451,7 +451,10 @@ fn ask_processes(
     let in_order = InOrder::new(told.chain(known.iter().copied()));
     let mut dropped = false;
     for item in items.iter_mut() {
-        let Left::These(these) = &item.left else { continue };
+        if item.count() > limits::COUNTED {
+            continue;
+        }
+        let these = item.candidates();
         let allowed = |&&at: &&u32| of(item, at).all(|claim| in_order.allow(claim));
         let left: Vec<u32> = these.iter().filter(allowed).copied().collect();
         // One that nothing is left for shows that something nearby is wrong.
