@@ -45,7 +45,7 @@ const PLAYS: [(&str, bool, f64); 10] = [
     ("slow", true, 0.9),
     ("slow_pair", false, 0.9),
     ("reuseport", false, 0.9),
-    ("slow_reuseport", false, 0.8),
+    ("slow_reuseport", false, 0.9),
     ("keepalive", false, 0.95),
     ("short", false, 0.9),
     ("slow_short", false, 0.9),
