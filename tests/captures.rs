@@ -19,7 +19,7 @@ mod support;
 use pcap_file::DataLink;
 use support::builder::{self, Capture, Frame, Talk};
 use support::cases::{self, Case};
-use support::found::{rows, Found};
+use support::found::{self, rows, Found};
 use support::host::host;
 use support::lab::{open_up, readable_dir};
 use support::wrap::{self, Wrapping};
@@ -80,8 +80,18 @@ impl Taken {
     /// What tshark shows of each case, with the numbers of the case's own frames, and what is
     /// wrong with that.
     fn seen(&self, path: &Path, more: &[&str]) -> (BTreeMap<String, Found>, String) {
+        self.seen_with(path, &[], more)
+    }
+
+    /// The same with these preferences of the plugin.
+    fn seen_with(
+        &self,
+        path: &Path,
+        options: &[String],
+        more: &[&str],
+    ) -> (BTreeMap<String, Found>, String) {
         let args = [&["-2", "-Y", "tcp"], more].concat();
-        let rows = rows(path, &[], &args);
+        let rows = rows(path, options, &args);
         let by_frame: BTreeMap<u32, (u32, Found)> =
             rows.into_iter().map(|(stream, frame, found)| (frame, (stream, found))).collect();
         let (mut out, mut wrong) = (BTreeMap::new(), String::new());
@@ -95,18 +105,44 @@ impl Taken {
                     let _ = writeln!(wrong, "  {name}: frame {number} shows something else");
                 }
             }
-            let mut found = first.1.clone();
-            for field in ["rstdiag.close.frame", "rstdiag.reset.frame", "rstdiag.reset.answers"]
-            {
-                for value in found.get_mut(field).into_iter().flatten() {
-                    let number = numbers.iter().position(|n| n.to_string() == *value);
-                    *value = number.map_or(format!("{value}?"), |n| (n + 1).to_string());
-                }
-            }
-            out.insert(name.clone(), found);
+            out.insert(name.clone(), renumbered(&first.1, numbers));
         }
         (out, wrong)
     }
+
+    /// What tshark shows on each of the cases' own frames in one pass, by case and number.
+    fn passing(
+        &self,
+        path: &Path,
+        options: &[String],
+        more: &[&str],
+    ) -> BTreeMap<String, Found> {
+        let args = [&["-Y", "tcp"], more].concat();
+        let by_frame: BTreeMap<u32, Found> = rows(path, options, &args)
+            .into_iter()
+            .map(|(_, frame, found)| (frame, found))
+            .collect();
+        let mut out = BTreeMap::new();
+        for (name, numbers) in &self.cases {
+            for (index, number) in (1..).zip(numbers) {
+                let found = by_frame.get(number).map(|found| renumbered(found, numbers));
+                out.insert(format!("{name}, frame {index}"), found.unwrap_or_default());
+            }
+        }
+        out
+    }
+}
+
+/// What was found, with the numbers that a case's frames have in the case.
+fn renumbered(found: &Found, numbers: &[u32]) -> Found {
+    let mut found = found.clone();
+    for field in ["rstdiag.close.frame", "rstdiag.reset.frame", "rstdiag.reset.answers"] {
+        for value in found.get_mut(field).into_iter().flatten() {
+            let number = numbers.iter().position(|n| n.to_string() == *value);
+            *value = number.map_or(format!("{value}?"), |n| (n + 1).to_string());
+        }
+    }
+    found
 }
 
 /// A field as the cases name it and write its value.
@@ -198,28 +234,74 @@ fn plain(version: u8) -> (PathBuf, Vec<Numbered>, Taken, BTreeMap<String, Found>
     (path, cases, taken, seen)
 }
 
+/// What nginx logs about clients that reset, by phase: in front of the client, and behind it.
+const LOGGED: &[(&str, &str, &str)] = &[
+    ("before_request", "recv() failed (104: Connection reset by peer) while waiting for request, client: ", ", server: h"),
+    ("during_request", "recv() failed (104: Connection reset by peer) while reading client request headers, client: ", ", server: h"),
+    ("awaiting_response", "epoll_wait() reported that client prematurely closed connection, so upstream connection is closed too (104: Connection reset by peer) while sending request to upstream, client: ", ", server: h, upstream: \"http://192.0.2.9:80/\""),
+    ("during_response", "client prematurely closed connection (104: Connection reset by peer) while sending response to client, client: ", ", server: h"),
+    ("after_response", "client ", " closed keepalive connection (104: Connection reset by peer)"),
+];
+
+/// An error log of the nginx that the cases' clients have reset, and the setting that names it.
+fn log_of(taken: &Taken, version: u8, seen: &BTreeMap<String, Found>) -> Vec<String> {
+    let mut log = String::new();
+    for (number, (name, numbers)) in (1..).zip(&taken.cases) {
+        let found = &seen[name];
+        let by_client = found["rstdiag.reset.by"] == ["client"];
+        let words = LOGGED.iter().find(|(phase, ..)| found["rstdiag.phase"] == [*phase]);
+        let Some((_, before, behind)) = words.filter(|_| by_client) else { continue };
+        let reset: usize = found["rstdiag.reset.frame"][0].parse().unwrap();
+        let time = taken.frames[numbers[reset - 1] as usize - 1].time;
+        let time = chrono::DateTime::from_timestamp_nanos(time).format("%Y/%m/%d %H:%M:%S");
+        let (client, _) = found["rstdiag.client"][0].rsplit_once(':').unwrap();
+        let client = client.trim_matches(['[', ']']);
+        let _ = writeln!(log, "{time} [info] 7#7: *{number} {before}{client}{behind}");
+    }
+    let path = file(&format!("error{version}.log"));
+    std::fs::write(&path, log).unwrap();
+    open_up(path.parent().unwrap());
+    vec![format!("error_log:{}", path.display()), "time_zone:UTC".to_owned()]
+}
+
+/// Of so many cases one is looked at in one pass, too.
+const SOME: usize = 6;
+
+/// In two passes and in one, with what nginx logged.
 #[test]
 fn every_wrapping_means_the_same() {
     let mut report = String::new();
     for version in [4, 6] {
-        let (_, cases, _, plain) = plain(version);
-        for wrapping in wrap::ALL.iter().filter(|wrapping| wrapping.version == version) {
+        let (path, cases, taken, plain) = plain(version);
+        let log = log_of(&taken, version, &plain);
+        let (plain, _) = taken.seen_with(&path, &log, &[]);
+        let matched = plain.values().filter(|found| !found::lines(found).is_empty()).count();
+        assert!(matched > 20, "{matched} entries are matched");
+        let passing = taken.passing(&path, &log, &[]);
+        let of_version = wrap::ALL.iter().filter(|wrapping| wrapping.version == version);
+        for (number, wrapping) in of_version.enumerate() {
             let Wrapping { name, whole, args, .. } = *wrapping;
             // What is put together again is not shown where a part is cut, and has no
             // identification.
             let applies = |(_, case): &&Numbered| whole || !is_cut(case) && !case.has_copies();
-            let taken = Taken::of(cases.iter().filter(applies), version, |frames| {
+            let wrap = |frames: &[Frame]| {
                 let (mut shown, mut at) = (Vec::new(), Vec::new());
                 for frame in frames {
                     shown.extend(wrapping.frames(frame));
                     at.push(shown.len() - 1);
                 }
                 (shown, at)
-            });
+            };
+            let save = if whole { &[] } else { SENTENCES };
+            let taken = Taken::of(cases.iter().filter(applies), version, wrap);
             let path = taken.write("wrapped", wrapping.link);
-            let (seen, wrong) = taken.seen(&path, args);
-            let wrong =
-                wrong + &differences(&plain, &seen, if whole { &[] } else { SENTENCES });
+            let (seen, wrong) = taken.seen_with(&path, &log, args);
+            let mut wrong = wrong + &differences(&plain, &seen, save);
+            // One pass takes frames as two do, and differs in what it can know of them.
+            let some = cases.iter().filter(applies).skip(number % SOME).step_by(SOME);
+            let taken = Taken::of(some, version, wrap);
+            let path = taken.write("some", wrapping.link);
+            wrong += &differences(&passing, &taken.passing(&path, &log, args), SENTENCES);
             if !wrong.is_empty() {
                 let _ = write!(report, "{name}\n{wrong}");
             }
@@ -365,6 +447,125 @@ fn a_capture_merged_with_itself_is_one() {
     let (seen, wrong) = Taken { frames: Vec::new(), cases }.seen(&merged, &[]);
     let wrong = wrong + &differences(&plain, &seen, SENTENCES);
     assert!(wrong.is_empty(), "{wrong}");
+}
+
+/// Every packet on three interfaces of different kinds, as the host of a bridge or of a VLAN sees
+/// it: tagged, with the kernel's own header, and inside of a tunnel.
+#[test]
+fn several_interfaces_show_one_connection() {
+    let (_, cases, _, plain) = plain(4);
+    let applies = |(_, case): &&Numbered| {
+        // mergecap goes by the time stamps.
+        !case.has_copies()
+            && !case.script.contains("stamp=")
+            && case.name != "only the refusal is in the capture"
+    };
+    let kinds = ["802.1Q", "Linux cooked 2", "VXLAN"];
+    let files = kinds.map(|kind| {
+        let wrapping = wrap::ALL.iter().find(|wrapping| wrapping.name == kind).unwrap();
+        let taken = Taken::of(cases.iter().filter(applies), 4, |frames| {
+            let shown: Vec<_> =
+                frames.iter().flat_map(|frame| wrapping.frames(frame)).collect();
+            let at = (0..shown.len()).collect();
+            (shown, at)
+        });
+        taken.write(kind, wrapping.link)
+    });
+    let merged = file("interfaces.pcapng");
+    let mut args = vec!["-w", merged.to_str().unwrap()];
+    args.extend(files.iter().map(|file| file.to_str().unwrap()));
+    tool("mergecap", &args);
+    open_up(merged.parent().unwrap());
+    let three = Taken::of(cases.iter().filter(applies), 4, |frames| {
+        let shown =
+            frames.iter().flat_map(|frame| std::iter::repeat_n(frame.clone(), kinds.len()));
+        (shown.collect(), (0..frames.len()).map(|index| kinds.len() * index).collect())
+    });
+    let (seen, wrong) = three.seen(&merged, &[]);
+    let wrong = wrong + &differences(&plain, &seen, SENTENCES);
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+/// What a card or a kernel joins before it is captured (LRO, GRO), and what it cuts only behind
+/// that (TSO): segments of one side that follow each other are one, whose length IP cannot tell
+/// where it is beyond 65535 bytes.
+#[test]
+fn joined_segments_mean_the_same() {
+    let mut report = String::new();
+    for version in [4, 6] {
+        let (_, cases, _, plain) = plain(version);
+        // What is joined was sent at once, and there are no copies of it.
+        let joins = |case: &Case| {
+            ["seq=", "late=", "stamp=", "again", "lost", "drop", "snaplen", "+"]
+                .iter()
+                .all(|word| !case.script.contains(word))
+                && !case.has_copies()
+        };
+        let taken =
+            Taken::of(cases.iter().filter(|(_, case)| joins(case)), version, |frames| {
+                let (mut shown, mut at) = (Vec::<Frame>::new(), Vec::new());
+                for frame in frames {
+                    match shown.last_mut().and_then(|last| wrap::joined(last, frame)) {
+                        Some(whole) => *shown.last_mut().unwrap() = whole,
+                        None => shown.push(frame.clone()),
+                    }
+                    at.push(shown.len() - 1);
+                }
+                (shown, at)
+            });
+        let is_joined = |numbers: &[u32]| numbers.windows(2).any(|pair| pair[0] == pair[1]);
+        let joined = taken.cases.iter().filter(|(_, numbers)| is_joined(numbers)).count();
+        assert!(joined > 10, "{joined}");
+        let path = taken.write("joined", DataLink::ETHERNET);
+        let (seen, wrong) = taken.seen(&path, &["-o", "ipv6.tso_support:TRUE"]);
+        let save = [
+            SENTENCES,
+            &["rstdiag.close.frame", "rstdiag.reset.frame", "rstdiag.reset.answers"],
+        ]
+        .concat();
+        report += &(wrong + &differences(&plain, &seen, &save));
+    }
+    assert!(report.is_empty(), "{report}");
+}
+
+/// Where the kernel sends more than 65535 bytes at once (BIG TCP), IPv4 says 0, and IPv6 so, too, or
+/// it has an option for that.
+#[test]
+fn frames_may_be_longer_than_ip_counts() {
+    let scripts = [80_000, 90_000].map(|promised| {
+        let head = format!("open\nc GET:/a\ns 200:{promised} x*40000\n");
+        head + "s x*40000\nc .\nc GET:/b\ns 200:70000 x*35000\ns x*34999\nc .\nc R.\n"
+    });
+    for script in scripts {
+        for (version, jumbo) in [(4, false), (6, false), (6, true)] {
+            let talk = talk(0, version);
+            let plain = Capture::of(&talk, &script).frames();
+            let mut long = Vec::<Frame>::new();
+            for frame in &plain {
+                match long.last().and_then(|last| wrap::joined(last, frame)) {
+                    Some(whole) => *long.last_mut().unwrap() = whole,
+                    None => long.push(frame.clone()),
+                }
+            }
+            let longest = long.iter().map(|frame| frame.bytes.len()).max();
+            assert!(longest > Some(80_000));
+            if jumbo {
+                long = long.iter().map(wrap::jumbogram).collect();
+            }
+            let found = [("plain_long", &plain), ("long", &long)].map(|(name, frames)| {
+                let path = file(&format!("{name}{version}{jumbo}.pcap"));
+                builder::write(&path, frames);
+                open_up(path.parent().unwrap());
+                let seen =
+                    rows(&path, &[], &["-2", "-Y", "tcp", "-o", "ipv6.tso_support:TRUE"]);
+                let seen = seen.into_iter().last().expect("the RST").2;
+                ["phase", "transaction", "request", "missing", "responses", "caveats", "idle"]
+                    .map(|field| value(&seen, field))
+            });
+            assert_eq!(found[0], found[1], "IPv{version}, jumbogram: {jumbo}");
+            assert_ne!(found[0][0], "-");
+        }
+    }
 }
 
 /// What a capture that shows less tells otherwise: phases, the transaction and the kind of close may

@@ -102,14 +102,16 @@ typedef struct network {
 
 /*
  * Takes the length that an IP header gives to its TCP segment; false where it cannot be. A
- * length of 0 is left by cards that cut or join segments themselves.
+ * length of 0 is left by cards that cut or join segments themselves. One that is longer than
+ * the frame was cut on the way to the capture, if this is the header that the host has read.
  */
 static bool
 take_length(const place *place, uint32_t given, uint32_t before_tcp, network *network)
 {
     network->tcp_len = given == 0 ? place->remaining : given - before_tcp;
-    return given == 0 ||
-           (given >= before_tcp + TCP_HEADER_MIN && network->tcp_len <= place->remaining);
+    bool is_read = place->from != NULL;
+    return given == 0 || (given >= before_tcp + TCP_HEADER_MIN &&
+                          (is_read || network->tcp_len <= place->remaining));
 }
 
 static bool

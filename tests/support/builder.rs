@@ -12,7 +12,7 @@
 //!
 //! | word | meaning |
 //! |---|---|
-//! | `S` `F` `R` `P` `.` | flags, written together, as tcpdump prints them |
+//! | `S` `F` `R` `P` `U` `.` | flags, written together, as tcpdump prints them; urgent is the last byte |
 //! | `GET:/a` `POST:/p:10` `PUT:/p:chunked` | a request head |
 //! | `200:10` `200:chunked` `200:close` `204` | a response head |
 //! | `tls:22:100` | a TLS record of this content type and length |
@@ -161,7 +161,9 @@ pub fn write(path: &Path, frames: &[Frame]) {
 pub fn write_as(path: &Path, datalink: DataLink, frames: &[Frame]) {
     let file = File::create(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let ts_resolution = TsResolution::NanoSecond;
-    let header = PcapHeader { ts_resolution, datalink, ..PcapHeader::default() };
+    // That of tcpdump.
+    let snaplen = 262_144;
+    let header = PcapHeader { ts_resolution, datalink, snaplen, ..PcapHeader::default() };
     let mut writer = PcapWriter::with_header(file, header).expect("a pcap header");
     for Frame { time, bytes, wire_len } in frames {
         let time = Duration::from_nanos(*time as u64);
@@ -271,7 +273,7 @@ impl Line {
                     let seconds: f64 = word.parse().expect("seconds");
                     line.after = Some((seconds * 1e9) as i64);
                 }
-                _ if word.bytes().all(|b| b"SFRP.".contains(&b)) => {
+                _ if word.bytes().all(|b| b"SFRPU.".contains(&b)) => {
                     line.flags = Some(word.clone());
                 }
                 _ => line.payload.extend(payload(word)),
@@ -445,6 +447,8 @@ fn tcp_header(line: &Line, ends: &[SocketAddr; 2], side: usize) -> TcpHeader {
     header.rst = line.has('R');
     header.psh = line.has('P');
     header.ack = line.has('.');
+    header.urg = line.has('U');
+    header.urgent_pointer = if header.urg { line.payload.len() as u16 } else { 0 };
     header
 }
 
