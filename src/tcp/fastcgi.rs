@@ -9,7 +9,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::limits;
-use crate::tcp::gateway;
+use crate::tcp::gateway::{self, Asked};
 use crate::tcp::half::Piece;
 use crate::tcp::http::{self, EndsBy, Exchange, Progress};
 use crate::tcp::stream::Side;
@@ -181,7 +181,7 @@ impl FastCgi {
         records.padding -= count - content;
         if content > 0 {
             match self.kind(side) {
-                PARAMS => self.params = Text::Lost,
+                PARAMS => self.cut_params(),
                 STDOUT if matches!(self.head, Text::Part(_)) => self.head = Text::Lost,
                 _ => {}
             }
@@ -302,9 +302,20 @@ impl FastCgi {
         let Text::Part(params) = std::mem::replace(&mut self.params, Text::Whole) else {
             return;
         };
-        let asked = gateway::fastcgi_request(&params);
-        let exchange = self.open.as_mut().or(self.last.as_mut());
-        if let (Some(asked), Some(exchange)) = (asked, exchange) {
+        if let Some(asked) = gateway::fastcgi_request(&params) {
+            self.note_asked(asked);
+        }
+    }
+
+    /// The capture lacks the rest of the variables.
+    fn cut_params(&mut self) {
+        if let Text::Part(params) = std::mem::replace(&mut self.params, Text::Lost) {
+            self.note_asked(gateway::fastcgi_cut(&params));
+        }
+    }
+
+    fn note_asked(&mut self, asked: Asked<'_>) {
+        if let Some(exchange) = self.open.as_mut().or(self.last.as_mut()) {
             exchange.request = asked.text().map(|text| http::kept(&text));
             exchange.host = asked.host;
             exchange.id = asked.id;

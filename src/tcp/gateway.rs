@@ -22,32 +22,53 @@ pub struct Asked<'a> {
     pub id: Option<u64>,
     /// Addresses that REMOTE_ADDR and the request's fields name, one of which is the client's.
     pub clients: Vec<IpAddr>,
-    /// CONTENT_LENGTH, which is empty where there is no body; `None` if it is no number.
+    /// CONTENT_LENGTH, which is empty where there is no body; `None` if it is no number, or where
+    /// it is hidden.
     length: Option<u64>,
 }
 
+/// What is visible of variables whose rest is not in the capture.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Cut<'a> {
+    /// What those before the cut ask for.
+    pub asked: Asked<'a>,
+    /// Bytes from the cut to the end of the variables.
+    pub left: u64,
+}
+
+/// A variable: name and value.
+type Var<'a> = (&'a [u8], &'a [u8]);
+
 impl<'a> Asked<'a> {
     /// What these variables ask for; `None` where they can't be told apart.
-    fn of(vars: impl Iterator<Item = Option<(&'a [u8], &'a [u8])>>) -> Option<Asked<'a>> {
+    fn of(vars: impl Iterator<Item = Option<Var<'a>>>) -> Option<Asked<'a>> {
         let mut asked = Asked { length: Some(0), ..Asked::default() };
         for var in vars {
-            let (name, value) = var?;
-            let text = std::str::from_utf8(value).ok();
-            match name {
-                b"REQUEST_METHOD" => asked.method = text,
-                b"REQUEST_URI" => asked.uri = text,
-                b"HTTP_HOST" => asked.host = Some(host_hash(value)),
-                b"HTTP_X_REQUEST_ID" => asked.id = id_hash(value),
-                b"CONTENT_LENGTH" if value.is_empty() => asked.length = Some(0),
-                b"CONTENT_LENGTH" => asked.length = text.and_then(number),
-                b"REMOTE_ADDR" => forwarded::add(&mut asked.clients, value),
-                field if field.starts_with(b"HTTP_") => {
-                    forwarded::add(&mut asked.clients, value);
-                }
-                _ => {}
-            }
+            asked.add(var?);
         }
         Some(asked)
+    }
+
+    /// What the first of these variables ask for, up to the one that is cut.
+    fn visible(vars: impl Iterator<Item = Option<Var<'a>>>) -> Asked<'a> {
+        let mut asked = Asked::default();
+        vars.map_while(|var| var).for_each(|var| asked.add(var));
+        asked
+    }
+
+    fn add(&mut self, (name, value): Var<'a>) {
+        let text = std::str::from_utf8(value).ok();
+        match name {
+            b"REQUEST_METHOD" => self.method = text,
+            b"REQUEST_URI" => self.uri = text,
+            b"HTTP_HOST" => self.host = Some(host_hash(value)),
+            b"HTTP_X_REQUEST_ID" => self.id = id_hash(value),
+            b"CONTENT_LENGTH" if value.is_empty() => self.length = Some(0),
+            b"CONTENT_LENGTH" => self.length = text.and_then(number),
+            b"REMOTE_ADDR" => forwarded::add(&mut self.clients, value),
+            field if field.starts_with(b"HTTP_") => forwarded::add(&mut self.clients, value),
+            _ => {}
+        }
     }
 
     /// `METHOD URI`
@@ -70,7 +91,7 @@ fn number(text: &str) -> Option<u64> {
 fn vars<'a>(
     mut rest: &'a [u8],
     next: impl Fn(&'a [u8]) -> Option<(&'a [u8], &'a [u8], &'a [u8])>,
-) -> impl Iterator<Item = Option<(&'a [u8], &'a [u8])>> {
+) -> impl Iterator<Item = Option<Var<'a>>> {
     std::iter::from_fn(move || {
         if rest.is_empty() {
             return None;
@@ -105,20 +126,35 @@ pub fn starts_uwsgi(bytes: &[u8]) -> bool {
     })
 }
 
+/// Where the variables end by their length.
+fn uwsgi_bound(bytes: &[u8]) -> Option<usize> {
+    let [_, low, high, ..] = bytes else { return None };
+    Some(UWSGI_HEADER + usize::from(u16::from_le_bytes([*low, *high])))
+}
+
 /// Where the variables end, once they are all there.
 pub fn uwsgi_end(bytes: &[u8]) -> Option<usize> {
-    let [_, low, high, ..] = bytes else { return None };
-    let end = UWSGI_HEADER + usize::from(u16::from_le_bytes([*low, *high]));
-    (bytes.len() >= end).then_some(end)
+    uwsgi_bound(bytes).filter(|end| bytes.len() >= *end)
 }
 
 /// What a request of uwsgi asks for.
 pub fn uwsgi_request(head: &[u8]) -> Option<Asked<'_>> {
-    Asked::of(vars(head.get(UWSGI_HEADER..)?, |rest| {
+    Asked::of(uwsgi_vars(head.get(UWSGI_HEADER..)?))
+}
+
+/// What is visible of a request of uwsgi whose variables are cut.
+pub fn uwsgi_cut(head: &[u8]) -> Option<Cut<'_>> {
+    let left = uwsgi_bound(head)?.checked_sub(head.len())?;
+    let asked = Asked::visible(uwsgi_vars(head.get(UWSGI_HEADER..)?));
+    Some(Cut { asked, left: left as u64 })
+}
+
+fn uwsgi_vars(vars_of: &[u8]) -> impl Iterator<Item = Option<Var<'_>>> {
+    vars(vars_of, |rest| {
         let (name, rest) = uwsgi_string(rest)?;
         let (value, rest) = uwsgi_string(rest)?;
         Some((name, value, rest))
-    }))
+    })
 }
 
 fn uwsgi_string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
@@ -159,11 +195,23 @@ pub fn scgi_end(bytes: &[u8]) -> Option<usize> {
 pub fn scgi_request(head: &[u8]) -> Option<Asked<'_>> {
     let (from, comma) = scgi_bounds(head)?;
     head.get(comma).filter(|byte| **byte == b',')?;
-    Asked::of(vars(head.get(from..comma)?, |rest| {
+    Asked::of(scgi_vars(head.get(from..comma)?))
+}
+
+/// What is visible of a request of SCGI whose variables are cut.
+pub fn scgi_cut(head: &[u8]) -> Option<Cut<'_>> {
+    let (from, comma) = scgi_bounds(head)?;
+    let left = (comma + 1).checked_sub(head.len())?;
+    let asked = Asked::visible(scgi_vars(head.get(from..)?));
+    Some(Cut { asked, left: left as u64 })
+}
+
+fn scgi_vars(vars_of: &[u8]) -> impl Iterator<Item = Option<Var<'_>>> {
+    vars(vars_of, |rest| {
         let (name, rest) = scgi_string(rest)?;
         let (value, rest) = scgi_string(rest)?;
         Some((name, value, rest))
-    }))
+    })
 }
 
 fn scgi_string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
@@ -175,13 +223,22 @@ fn scgi_string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// What the PARAMS of a FastCGI request ask for.
 pub fn fastcgi_request(params: &[u8]) -> Option<Asked<'_>> {
-    Asked::of(vars(params, |rest| {
+    Asked::of(fastcgi_vars(params))
+}
+
+/// What is visible of a FastCGI request whose PARAMS are cut.
+pub fn fastcgi_cut(params: &[u8]) -> Asked<'_> {
+    Asked::visible(fastcgi_vars(params))
+}
+
+fn fastcgi_vars(params: &[u8]) -> impl Iterator<Item = Option<Var<'_>>> {
+    vars(params, |rest| {
         let (name, rest) = fastcgi_length(rest)?;
         let (value, rest) = fastcgi_length(rest)?;
         let (name, rest) = rest.split_at_checked(name)?;
         let (value, rest) = rest.split_at_checked(value)?;
         Some((name, value, rest))
-    }))
+    })
 }
 
 /// A length of one byte, or of four with the highest bit set.
@@ -227,6 +284,13 @@ mod tests {
         let asked = uwsgi_request(&head).unwrap_or_default();
         assert_eq!((asked.text().as_deref(), asked.length()), (Some("POST /a?b"), Some(7)));
         assert_eq!(uwsgi_request(&head[..head.len() - 1]), None);
+        // In the last digit of the length, which is not told then.
+        let cut = uwsgi_cut(&head[..head.len() - 1]).unwrap();
+        assert_eq!(
+            (cut.asked.text().as_deref(), cut.asked.length()),
+            (Some("POST /a?b"), None)
+        );
+        assert_eq!(cut.left, 1);
         for other in [
             &b"\0\x10\0\0"[..],
             b"\0\x10\0\x01\x01\0A\0\0",
@@ -250,6 +314,9 @@ mod tests {
         let asked = scgi_request(head).unwrap_or_default();
         assert_eq!((asked.text().as_deref(), asked.length()), (Some("GET /a"), Some(12)));
         assert_eq!(asked.host, Some(host_hash(b"x")));
+        let cut = scgi_cut(&head[..40]).unwrap();
+        assert_eq!((cut.asked.method, cut.asked.uri), (Some("GET"), None));
+        assert_eq!((cut.asked.length(), cut.left), (Some(12), head.len() as u64 - 40));
         for other in [
             &b"70:SCGI\x001\0"[..],
             b":CONTENT_LENGTH\x000\0",
@@ -302,6 +369,8 @@ mod tests {
         let asked = fastcgi_request(&params).unwrap_or_default();
         assert_eq!(asked.text(), Some(format!("GET {uri}")));
         assert_eq!(fastcgi_request(&params[..params.len() - 1]), None);
+        let cut = fastcgi_cut(&params[..params.len() - 1]);
+        assert_eq!((cut.method, cut.uri, cut.length()), (Some("GET"), None, None));
         assert_eq!(fastcgi_request(&[0xff, 0xff]), None);
     }
 

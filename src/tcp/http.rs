@@ -113,6 +113,13 @@ impl Exchange {
         self.status.is_none_or(|status| status == 101 || (200..300).contains(&status))
     }
 
+    /// An answer with this status tells that its request was complete, which is cut, where silence
+    /// would have told it, but for the statuses by which servers refuse to read on.
+    fn was_whole(&self, status: u16) -> bool {
+        let is_told = self.sent == Progress::Cut && self.ends_in_silence;
+        is_told && !matches!(status, 400 | 408 | 413 | 414 | 431)
+    }
+
     /// One of HTTP/2, of which nothing has been seen so far.
     pub fn of_stream(stream: u32) -> Exchange {
         Exchange { stream, ..Exchange::default() }
@@ -191,7 +198,8 @@ impl Dialect {
     fn parse_cut_request(self, head: &[u8]) -> Option<CutRequest> {
         match self {
             Dialect::Http => parse_cut_request(head),
-            Dialect::Uwsgi | Dialect::Scgi => None,
+            Dialect::Uwsgi => cut_variables(gateway::uwsgi_cut(head)?),
+            Dialect::Scgi => cut_variables(gateway::scgi_cut(head)?),
         }
     }
 
@@ -513,8 +521,9 @@ impl Http {
             },
             State::Head(head) => {
                 let head = std::mem::take(head);
-                self.cut_request(&head);
-                self.pass_cut_request(count);
+                if self.cut_request(&head) {
+                    self.request_missing(at, count);
+                }
             }
             State::Cut(_) => self.pass_cut_request(count),
             State::Idle => {
@@ -527,20 +536,24 @@ impl Http {
         }
     }
 
-    /// The capture lacks the rest of this request's head.
-    fn cut_request(&mut self, head: &[u8]) {
-        self.has_hidden = true;
+    /// The capture lacks the rest of this request's head. Tells whether it certainly is one.
+    fn cut_request(&mut self, head: &[u8]) -> bool {
         let Some(cut) = self.dialect.parse_cut_request(head) else {
-            return self.disown_request();
+            self.has_hidden = true;
+            self.disown_request();
+            return false;
         };
-        let left = match self.note_head(cut.head) {
-            Framing::Length(length) => length,
-            Framing::None | Framing::Chunked | Framing::UntilClose => 0,
+        let framing = self.note_head(cut.head);
+        self.requests.state = match (framing, cut.left) {
+            (Framing::Length(body), Some(left)) => State::Length(left.saturating_add(body)),
+            (Framing::Length(body), None) => State::Cut(body.saturating_add(1)),
+            (_, left) => State::Cut(left.unwrap_or(1)),
         };
-        self.requests.state = State::Cut(left.saturating_add(1));
+        self.has_hidden |= matches!(self.requests.state, State::Cut(_));
         if let Some(exchange) = self.requested() {
             exchange.ends_in_silence = cut.ends_in_silence;
         }
+        true
     }
 
     /// What has begun is not known to be a request.
@@ -558,6 +571,7 @@ impl Http {
         let was_all = *left == 0;
         *left = left.saturating_sub(count);
         let is_all = *left == 0;
+        let is_alone = !self.dialect.goes_on();
         match self.requested() {
             Some(exchange) if was_all && exchange.answered != Progress::None => self.forget(),
             Some(exchange) if is_all && exchange.sent == Progress::Begun => {
@@ -566,6 +580,11 @@ impl Http {
                     Some(_) => Progress::Cut,
                     None => Progress::Lost,
                 };
+                // Its answer, which was seen before, is that to no other one.
+                if is_alone && exchange.status.is_some_and(|status| exchange.was_whole(status))
+                {
+                    self.complete_request();
+                }
             }
             _ => {}
         }
@@ -590,15 +609,13 @@ impl Http {
         self.responses.state = State::Lost;
     }
 
-    /// The answer tells that its request was complete where silence would have told it, but for
-    /// the statuses by which servers refuse to read on.
+    /// The answer tells that its request was complete.
     fn end_cut_request(&mut self, status: u16) {
         let serial = self.requests.serial;
         let Some(exchange) = self.open.front_mut().filter(|e| e.serial == serial) else {
             return;
         };
-        let is_whole = exchange.sent == Progress::Cut && exchange.ends_in_silence;
-        if is_whole && !matches!(status, 400 | 408 | 413 | 414 | 431) {
+        if exchange.was_whole(status) {
             exchange.sent = Progress::Complete;
             self.requests.state = State::Idle;
         }
@@ -1428,22 +1445,30 @@ struct CutRequest {
     head: RequestHead,
     /// It has no body, by its method or by its head.
     ends_in_silence: bool,
+    /// Bytes of its head behind the cut, where a length in front of it tells that.
+    left: Option<u64>,
 }
 
 fn parse_cut_request(head: &[u8]) -> Option<CutRequest> {
     let Some(lines) = whole_lines(head) else {
         let method = cut_request_line(head)?;
         let head = RequestHead { kind: Kind::of(method), ..RequestHead::default() };
-        return Some(CutRequest { head, ends_in_silence: WITHOUT_CONTENT.contains(&method) });
+        let ends_in_silence = WITHOUT_CONTENT.contains(&method);
+        return Some(CutRequest { head, ends_in_silence, left: None });
     };
     let head = parse_head(&lines, parse_request)?;
     let method = lines.split(|byte| *byte == b' ').next().unwrap_or_default();
-    let ends_in_silence = match head.framing {
-        Framing::Length(length) => length == 0,
+    let ends_in_silence = is_bodiless(&head.framing, method);
+    Some(CutRequest { head, ends_in_silence, left: None })
+}
+
+/// Whether a request has no body, by what is visible of it.
+fn is_bodiless(framing: &Framing, method: &[u8]) -> bool {
+    match framing {
+        Framing::Length(length) => *length == 0,
         Framing::Chunked | Framing::UntilClose => false,
         Framing::None => WITHOUT_CONTENT.iter().any(|known| known.as_bytes() == method),
-    };
-    Some(CutRequest { head, ends_in_silence })
+    }
 }
 
 /// What is visible of a response whose head is cut.
@@ -1475,15 +1500,30 @@ fn whole_lines(head: &[u8]) -> Option<Vec<u8>> {
 
 /// A request whose head is variables.
 fn asked_for(asked: Asked<'_>) -> Option<RequestHead> {
-    Some(RequestHead {
+    let length = asked.length()?;
+    Some(RequestHead { framing: Framing::Length(length), ..variables(asked) })
+}
+
+/// A request whose head is variables that are cut.
+fn cut_variables(cut: gateway::Cut<'_>) -> Option<CutRequest> {
+    let method = cut.asked.method.unwrap_or_default().as_bytes();
+    let framing = cut.asked.length().map_or(Framing::None, Framing::Length);
+    let ends_in_silence = is_bodiless(&framing, method);
+    let head = RequestHead { framing, ..variables(cut.asked) };
+    Some(CutRequest { head, ends_in_silence, left: Some(cut.left) })
+}
+
+/// What variables tell of a request, save its framing.
+fn variables(asked: Asked<'_>) -> RequestHead {
+    RequestHead {
         kind: asked.method.map(Kind::of).unwrap_or_default(),
         text: asked.text().map(|text| kept(&text)),
         host: asked.host,
         id: asked.id,
-        framing: Framing::Length(asked.length()?),
+        framing: Framing::None,
         clients: asked.clients.into(),
         upgrade: false,
-    })
+    }
 }
 
 /// The head of what a gateway answers: that of a response, or of CGI (RFC 3875, section 6).
