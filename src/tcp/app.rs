@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::tcp::half::Piece;
 use crate::tcp::http::{self, Http, Opening, LONGEST_METHOD};
-use crate::tcp::http2::{Http2, PREFACE_LINE};
+use crate::tcp::http2::{self, Http2};
 use crate::tcp::proxied::{self, Header};
 use crate::tcp::stream::Side;
 use crate::tcp::talk::Talk;
@@ -224,7 +224,7 @@ impl Guess {
             return None;
         }
         let line = [begun, bytes].concat();
-        if line.starts_with(PREFACE_LINE) {
+        if http2::starts(&line) {
             let mut http2 = Http2::default();
             http2.take(Side::Client, at - begun.len() as i64, Piece::Data(begun));
             self.talk = Talk::Http2(Box::new(http2));

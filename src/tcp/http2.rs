@@ -21,12 +21,14 @@ use crate::tcp::stream::Side;
 /// What a client sends first.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The line of it that tells HTTP/2.
-pub const PREFACE_LINE: &[u8] = b"PRI * HTTP/2.0";
+const PREFACE_LINE: &[u8] = b"PRI * HTTP/2.0";
 
 /// Bytes of a field that are looked at: of a request no more is kept.
 const TEXT: usize = limits::REQUEST;
 
 const HEADER: usize = 9;
+/// Bytes of a GOAWAY that are read, which are more than a RST_STREAM has.
+const SHORT: usize = 8;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
@@ -68,6 +70,8 @@ pub struct Http2 {
     pub begun: u64,
     /// Responses that are complete.
     pub completed: u64,
+    /// What the client began with is no preface.
+    pub is_none: bool,
     /// The server's announcement of the end, the latest one.
     pub goaway: Option<GoAway>,
     /// The frame of the capture from which bytes are taken.
@@ -84,6 +88,8 @@ struct Frames {
     /// Bytes of the preface that have been seen.
     preface: usize,
     lost: bool,
+    /// A frame has begun.
+    begun: bool,
     /// Payload of the current frame, if it is of a kind that is read.
     payload: Vec<u8>,
     /// A part of the payload, or of the block, is missing or beyond the bound.
@@ -108,7 +114,7 @@ impl Frames {
     fn keep(&mut self, bytes: &[u8]) {
         let wanted = match self.current().0 {
             HEADERS | PUSH_PROMISE | CONTINUATION => limits::HEAD,
-            RST_STREAM | GOAWAY => 8,
+            RST_STREAM | GOAWAY => SHORT,
             _ => return,
         };
         let room = wanted.saturating_sub(self.payload.len() + self.block.len());
@@ -255,6 +261,13 @@ pub fn error(code: u32) -> &'static str {
 /// The server did not begin with the request.
 pub const REFUSED_STREAM: u32 = 7;
 
+/// Whether a client begins an HTTP/2 conversation with these bytes: the preface, as far as it is
+/// there, and no less of it than tells it from a request of HTTP/1.x.
+pub fn starts(bytes: &[u8]) -> bool {
+    let length = bytes.len().min(PREFACE.len());
+    length >= PREFACE_LINE.len() && bytes[..length] == PREFACE[..length]
+}
+
 /// Whether a server begins an HTTP/2 conversation with these bytes: its settings.
 pub fn is_settings(bytes: &[u8]) -> bool {
     matches!(bytes, [0, 0, length, SETTINGS, 0, 0, 0, 0, 0, ..] if length % 6 == 0)
@@ -280,17 +293,32 @@ impl Http2 {
     pub fn take(&mut self, side: Side, at: i64, piece: Piece<'_>) {
         match piece {
             Piece::Data(bytes) => self.bytes(side, at, bytes),
-            Piece::Missing(count) => {
-                let frames = self.frames(side);
-                match frames.left.checked_sub(count).filter(|_| frames.header_len == HEADER) {
-                    Some(left) if left > 0 => {
-                        frames.left = left;
-                        frames.incomplete |= is_block(frames.current().0);
-                    }
-                    _ => frames.lost = true,
-                }
-            }
+            Piece::Missing(count) => self.missing(side, at, count),
         }
+    }
+
+    /// Bytes that the capture lacks: no harm if they lie within a frame whose end is known.
+    fn missing(&mut self, side: Side, at: i64, count: u64) {
+        let frames = self.frames(side);
+        let left = frames.left.checked_sub(count).filter(|_| frames.header_len == HEADER);
+        let kind = frames.current().0;
+        let is_read = match kind {
+            RST_STREAM => true,
+            GOAWAY => frames.payload.len() < SHORT,
+            _ => false,
+        };
+        let Some(left) = left.filter(|_| !is_read) else {
+            frames.lost = true;
+            return;
+        };
+        frames.left = left;
+        frames.incomplete |= is_block(kind);
+        self.end_if_whole(side, at.saturating_add_unsigned(count));
+    }
+
+    /// Whether the server has not sent a frame so far, on a connection that began in HTTP/2.
+    pub fn is_unanswered(&self) -> bool {
+        !self.server.begun && self.client.preface > 0
     }
 
     /// The stream that decides how far the connection has come: of the open ones the one that
@@ -336,7 +364,8 @@ impl Http2 {
         if side == Side::Client {
             let rest = PREFACE.get(self.client.preface..).unwrap_or_default();
             let skipped = rest.len().min(bytes.len());
-            self.client.lost |= bytes[..skipped] != rest[..skipped];
+            self.is_none |= bytes[..skipped] != rest[..skipped];
+            self.client.lost |= self.is_none;
             self.client.preface += skipped;
             (at, bytes) = (at + skipped as i64, &bytes[skipped..]);
         }
@@ -361,17 +390,23 @@ impl Http2 {
                 taken
             };
             (at, bytes) = (at + taken as i64, &bytes[taken..]);
-            let frames = self.frames(side);
-            if frames.header_len == HEADER && frames.left == 0 {
-                frames.header_len = 0;
-                self.end_frame(side, at);
-            }
+            self.end_if_whole(side, at);
+        }
+    }
+
+    /// Takes the end of a side's frame, if this position is one.
+    fn end_if_whole(&mut self, side: Side, at: i64) {
+        let frames = self.frames(side);
+        if frames.header_len == HEADER && frames.left == 0 {
+            frames.header_len = 0;
+            self.end_frame(side, at);
         }
     }
 
     /// A frame whose payload starts at this position has begun.
     fn begin_frame(&mut self, side: Side, at: i64) {
         let frames = self.frames(side);
+        frames.begun = true;
         let (kind, flags, stream) = frames.current();
         let payload = frames.left;
         // Extensions have types of their own, which whoever does not know them ignores

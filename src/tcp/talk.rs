@@ -9,7 +9,7 @@ use crate::tcp::fastcgi::{self, FastCgi};
 use crate::tcp::gateway;
 use crate::tcp::half::Piece;
 use crate::tcp::http::{self, Dialect, Exchange, Http, Next, Opening, Progress};
-use crate::tcp::http2::{self, Http2, PREFACE_LINE};
+use crate::tcp::http2::{self, Http2};
 use crate::tcp::phase::Phase;
 use crate::tcp::stream::Side;
 use crate::tcp::websocket::WebSocket;
@@ -36,13 +36,16 @@ pub struct Tunnel {
     inside: App,
 }
 
+/// Whether a server answers in HTTP/1.x.
+fn is_response(piece: Piece<'_>) -> bool {
+    matches!(piece, Piece::Data(bytes) if http::starts_response(bytes))
+}
+
 impl Talk {
     /// What is spoken on a connection that begins with these bytes of this side.
     pub fn that_begins_with(side: Side, bytes: &[u8]) -> Option<Talk> {
         match side {
-            Side::Client if bytes.starts_with(PREFACE_LINE) => {
-                Some(Talk::Http2(Box::default()))
-            }
+            Side::Client if http2::starts(bytes) => Some(Talk::Http2(Box::default())),
             Side::Client if http::opening(bytes) != Opening::Else => {
                 Some(Talk::Http(Http::default()))
             }
@@ -76,6 +79,10 @@ impl Talk {
                     let at = at + piece.len() as i64 - rest.len() as i64;
                     self.take(side, at, Piece::Data(rest), around);
                 }
+            }
+            (Talk::Http2(http), Side::Server) if http.is_unanswered() && is_response(piece) => {
+                *self = Talk::Http(Http::answering());
+                self.take(side, at, piece, around);
             }
             (Talk::Http2(http), _) => {
                 http.frame = around.frame;
@@ -201,10 +208,16 @@ impl Talk {
         }
     }
 
-    /// No message was recognized so far, of a conversation that the capture joins late.
+    /// No message was recognized so far, of a conversation that the capture joins late, or that
+    /// only began like one.
     pub fn is_unrecognized(&self) -> bool {
-        let is_lost = |http: &Http| http.exchange().is_none() && http.is_lost();
-        matches!(self, Talk::Http(http) if is_lost(http) && !http.is_unpaired())
+        match self {
+            Talk::Http(http) => {
+                http.exchange().is_none() && http.is_lost() && !http.is_unpaired()
+            }
+            Talk::Http2(http) => http.is_none,
+            Talk::FastCgi(_) | Talk::Tunnel(_) => false,
+        }
     }
 
     /// Whether every message of a side was seen, as far as that can be told.
