@@ -1790,7 +1790,8 @@ impl Stream {
         }
         self.cut_at_reset(side, segment);
         self.give_up_holes();
-        let torn_down = self.fins.iter().any(Option::is_some);
+        // A FIN beside a SYN that is refused closes nothing.
+        let torn_down = self.is_established() && self.fins.iter().any(Option::is_some);
         let text = segment.payload;
         self.resets = Some(Box::new(Resets {
             at: Mark { frame: segment.frame, time: segment.time },
