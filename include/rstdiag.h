@@ -290,9 +290,12 @@ int32_t rstdiag_session_values(rstdiag_session *session, uint32_t frame, uint32_
 /*
  * Writes the notice of this index, from 0: a sentence about an option or a log that could not
  * be used, for the user. RSTDIAG_NOT_FOUND past the last. *text_len as above.
+ *
+ * With RSTDIAG_FINAL, what all that has been fed tells about the logs comes behind the others,
+ * worked out anew: that none of their entries is of the time of the capture.
  */
-int32_t rstdiag_session_notice(rstdiag_session *session, size_t index, uint8_t *text,
-                               size_t text_cap, size_t *text_len);
+int32_t rstdiag_session_notice(rstdiag_session *session, size_t index, int32_t when,
+                               uint8_t *text, size_t text_cap, size_t *text_len);
 
 /*
  * Works out the report on everything that has been fed and read by now, anew. *parts receives

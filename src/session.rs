@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use crate::correlate::access::Interest;
 use crate::correlate::clock::Clock;
+use crate::correlate::coverage::{self, Useless};
 use crate::correlate::legs::{Addresses, Legs};
 use crate::correlate::matcher::Matcher;
 use crate::correlate::report::{self, Gathering, Held, LogFile, Part, Report, Scope};
@@ -451,6 +452,36 @@ impl Session {
         };
         let capture = Extent { end: self.end, only_ends: streams.show_only_ends() };
         Some(Verdict::new(seen, capture, store, matches, survey, standing))
+    }
+
+    /// What is wrong with logs that were read without any fault, once the capture has ended: none
+    /// of their entries is of its time.
+    pub fn useless_logs(&mut self) -> Vec<Error> {
+        self.catch_up();
+        self.take_note_of_log();
+        if self.complaints().is_empty() {
+            return Vec::new();
+        }
+        // Where nobody has asked for entries so far, the zone has not been looked for.
+        let stream = self.streams().next();
+        if let Some(stream) = stream {
+            self.verdict_of(stream, When::Final);
+        }
+        self.complaints()
+    }
+
+    fn complaints(&self) -> Vec<Error> {
+        let Some(begin) = self.begin else { return Vec::new() };
+        let (span, window) = ((begin, self.end), self.matcher.window());
+        let errors = coverage::complaint(&self.store, self.store.errors(), span, window);
+        let accesses = coverage::complaint(&self.store, self.store.each_access(), span, window);
+        [(LogKind::Error, errors), (LogKind::Access, accesses)]
+            .into_iter()
+            .filter_map(|(kind, found)| {
+                let Useless { path, why } = found?;
+                Some(Error::Log { log: kind.name(), path, why })
+            })
+            .collect()
     }
 
     /// The report on all streams and entries.

@@ -331,6 +331,60 @@ fn zone_and_window_decide_what_is_near() {
     assert!(entries("+08:00", "28800") > 0, "eight hours");
 }
 
+/// A zone or an offset that is understood and is not the log's makes the log useless, and so does
+/// the log of another day: that is told once, with the times, however tshark is asked.
+#[test]
+fn a_log_of_another_time_is_reported_once() {
+    let log = dir().join("error.log");
+    let access = file(
+        "another_access.log",
+        b"192.0.2.7 - - [22/Nov/2026:01:00:00 +0000] \"GET / HTTP/1.1\" 200 1 \"-\" \"-\"\n",
+    );
+    let with = |more: &[&str]| {
+        let mut options = options(&log);
+        options.extend(more.iter().map(|&option| option.to_owned()));
+        options
+    };
+    let access = format!("access_log:{}", access.display());
+    for (options, words) in [
+        (
+            with(&["time_zone:+08:00"]),
+            ["error_log: ", " entries is of the time of the capture"],
+        ),
+        (with(&["time_zone:Asia/Shanghai"]), ["(the log is taken to be ", "correct time_zone"]),
+        (with(&["clock_offset:3600"]), ["they are from 2026/11/22 11:54:4", "clock_offset"]),
+        (with(&[&access]), ["access_log: ", "none of its 1 entries is of the time of the"]),
+    ] {
+        let given: Vec<String> = options.iter().map(|o| format!("rstdiag.{o}")).collect();
+        let asks: [&[&str]; 6] = [
+            &["-T", "fields", "-e", "frame.number"],
+            &["-T", "fields", "-e", "rstdiag.log"],
+            &["-2", "-T", "fields", "-e", "rstdiag.log"],
+            &["-T", "json"],
+            &["-q", "-z", "io,stat,0"],
+            &["-q", "-z", "rstdiag,report"],
+        ];
+        for ask in asks {
+            let capture = capture();
+            let mut args = [&["-n", "-r", capture.to_str().unwrap()], ask].concat();
+            given.iter().for_each(|option| args.extend(["-o", option]));
+            let (_, stderr) = host().tshark(&args);
+            let told: Vec<&str> =
+                stderr.lines().filter(|line| line.contains("rstdiag WARNING")).collect();
+            assert_eq!(told.len(), 1, "{options:?} {ask:?}: {stderr}");
+            assert!(words.iter().all(|words| told[0].contains(words)), "{}", told[0]);
+        }
+        // Where frames are shown once more, it stands on the first one.
+        let fields = ["frame.number", "_ws.expert.message"];
+        let rows =
+            host().fields(&capture(), &options, &["-2", "-Y", "rstdiag.notice"], &fields);
+        assert_eq!(rows.len(), 1, "{rows:?}");
+        let told =
+            |text: &String| text.contains(" is of the time of the capture; name the log");
+        assert!(rows[0][1].iter().any(told), "{rows:?}");
+    }
+}
+
 /// The sample's log by clocks of other zones, or off by seconds: the same entries are found.
 #[test]
 fn zone_and_skew_are_found_by_the_host_too() {

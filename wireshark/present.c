@@ -55,11 +55,11 @@ ask_values(rstdiag_session *session, uint32_t frame, uint32_t layer, int32_t whe
 }
 
 static int32_t
-ask_notice(rstdiag_session *session, size_t index)
+ask_notice(rstdiag_session *session, size_t index, int32_t when)
 {
     int32_t status;
     for (unsigned attempt = 0; attempt < 2; attempt++) {
-        status = rstdiag_session_notice(session, index, answer.text, answer.text_cap,
+        status = rstdiag_session_notice(session, index, when, answer.text, answer.text_cap,
                                         &answer.text_len);
         if (status != RSTDIAG_E_BUFFER)
             break;
@@ -326,18 +326,19 @@ rstdiag_present_report_part(rstdiag_session *session, size_t index, size_t *len)
 int32_t
 rstdiag_present_notices(rstdiag_session *session, packet_info *pinfo, proto_tree *tree)
 {
+    int32_t when = pinfo->fd->visited ? RSTDIAG_FINAL : RSTDIAG_SO_FAR;
     int32_t status;
-    for (size_t index = 0; (status = ask_notice(session, index)) == RSTDIAG_OK; index++)
+    for (size_t index = 0; (status = ask_notice(session, index, when)) == RSTDIAG_OK; index++)
         expert_add_info_format(pinfo, tree, &rstdiag_ei_notice, "%.*s", (int)answer.text_len,
                                (const char *)answer.text);
     return status == RSTDIAG_NOT_FOUND ? RSTDIAG_OK : status;
 }
 
 size_t
-rstdiag_tell_notices(rstdiag_session *session, size_t from)
+rstdiag_tell_notices(rstdiag_session *session, size_t from, int32_t when)
 {
     size_t index = from;
-    for (; ask_notice(session, index) == RSTDIAG_OK; index++) {
+    for (; ask_notice(session, index, when) == RSTDIAG_OK; index++) {
         char *text = g_strndup((const char *)answer.text, answer.text_len);
         rstdiag_tell(text);
         g_free(text);

@@ -90,7 +90,8 @@ collect(packet_info *pinfo, proto_tree *tree, bool *has_reset)
     }
     if (fed > 0 && state.first_frame == 0) {
         state.first_frame = pinfo->num;
-        state.notices_told = rstdiag_tell_notices(state.session, state.notices_told);
+        state.notices_told =
+            rstdiag_tell_notices(state.session, state.notices_told, RSTDIAG_SO_FAR);
     }
     return fed;
 }
@@ -125,6 +126,9 @@ dissect_rstdiag(tvbuff_t *tvb, packet_info *pinfo, proto_tree *tree, void *data 
 static void
 end_session(void)
 {
+    /* Whether a log is of the time of the capture is known only now. */
+    if (!state.quiet && state.first_frame != 0)
+        (void)rstdiag_tell_notices(state.session, state.notices_told, RSTDIAG_FINAL);
     rstdiag_session_free(state.session);
     memset(&state, 0, sizeof state);
     rstdiag_present_cleanup();
@@ -152,7 +156,7 @@ begin_session(void)
     set_option(RSTDIAG_OPTION_ERROR_LOG, pref_error_log);
     set_option(RSTDIAG_OPTION_ACCESS_LOG, pref_access_log);
     set_option(RSTDIAG_OPTION_ACCESS_LOG_FORMAT, pref_access_log_format);
-    state.notices_told = rstdiag_tell_notices(state.session, 0);
+    state.notices_told = rstdiag_tell_notices(state.session, 0, RSTDIAG_SO_FAR);
 }
 
 static void

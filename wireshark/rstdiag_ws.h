@@ -116,8 +116,9 @@ int32_t rstdiag_present(rstdiag_session *session, tvbuff_t *tvb, packet_info *pi
 /* Adds the session's notices to a frame. Returns RSTDIAG_OK or what failed. */
 int32_t rstdiag_present_notices(rstdiag_session *session, packet_info *pinfo, proto_tree *tree);
 
-/* Tells the notices from the index on where there is no frame, and returns their number. */
-size_t rstdiag_tell_notices(rstdiag_session *session, size_t from);
+/* Tells the notices from the index on where there is no frame, and returns their number. when
+ * is RSTDIAG_FINAL once the capture has ended. */
+size_t rstdiag_tell_notices(rstdiag_session *session, size_t from, int32_t when);
 
 /* Tells a sentence once in the life of the host, however often a capture is dissected. */
 void rstdiag_tell(const char *text);

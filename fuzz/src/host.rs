@@ -203,7 +203,16 @@ impl Host {
         let notice = |index| {
             self.texts(|session, text, cap, len| {
                 // SAFETY: as `texts` says.
-                unsafe { exports::rstdiag_session_notice(session, index, text, cap, len) }
+                unsafe {
+                    exports::rstdiag_session_notice(
+                        session,
+                        index,
+                        abi::RSTDIAG_FINAL,
+                        text,
+                        cap,
+                        len,
+                    )
+                }
             })
         };
         (0..).map_while(notice).collect()

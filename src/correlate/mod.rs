@@ -8,6 +8,7 @@ pub mod assign;
 pub mod cause;
 pub mod chain;
 pub mod clock;
+pub mod coverage;
 mod crowd;
 mod doubt;
 pub mod events;

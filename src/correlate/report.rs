@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
 use crate::correlate::cause::Row;
+use crate::correlate::coverage::{is_outside, Span};
 use crate::correlate::events::stream_request;
 use crate::correlate::matcher::Match;
 use crate::correlate::reasons::{self, EntryFacts, Reason, StreamFacts};
@@ -73,7 +74,7 @@ pub struct Scope<'a> {
     /// Nanoseconds that entry and packet may lie apart beyond the log's resolution.
     pub window: i64,
     /// Times of the first segment and of the last one.
-    pub span: Option<(CaptureTime, CaptureTime)>,
+    pub span: Option<Span>,
 }
 
 /// One part of a report.
@@ -304,9 +305,7 @@ impl Gathering {
         };
         let latest = traits.instant.map(|instant| instant.plus(SECOND + scope.window));
         let outside = |instant: CaptureTime| {
-            scope.span.is_none_or(|(begin, end)| {
-                instant.plus(SECOND + scope.window) < begin || instant.plus(-scope.window) > end
-            })
+            scope.span.is_none_or(|span| is_outside(span, scope.window, instant))
         };
         let asked = match traits.request_on(traits.leg) {
             None => vec![Asked::Anything],

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The exports. What each one promises stands in `include/rstdiag.h`.
 
+use std::borrow::Cow;
 use std::ffi::{c_char, CStr};
 use std::time::Instant;
 
@@ -66,6 +67,18 @@ impl Handle {
     fn notice(&mut self, error: &Error) {
         if self.notices.len() < limits::NOTICES {
             self.notices.push(convert::escaped(error.to_string().as_bytes()));
+        }
+    }
+
+    /// The notice of this index; those about the whole capture are behind the others.
+    fn notice_at(&mut self, index: usize, when: When) -> Option<Cow<'_, str>> {
+        match (index.checked_sub(self.notices.len()), when) {
+            (None, _) => self.notices.get(index).map(|text| Cow::Borrowed(text.as_str())),
+            (Some(_), When::SoFar) => None,
+            (Some(behind), When::Final) => {
+                let error = self.core.useless_logs().into_iter().nth(behind)?;
+                Some(Cow::Owned(convert::escaped(error.to_string().as_bytes())))
+            }
         }
     }
 
@@ -156,6 +169,15 @@ impl Handle {
             self.logs.follow(room, &mut self.core);
             self.look_at = Instant::now() + self.logs.rest(self.core.log_entries());
         }
+    }
+}
+
+/// What somebody who asks knows of the capture.
+fn moment(when: i32) -> Result<When, Failure> {
+    match when {
+        abi::RSTDIAG_SO_FAR => Ok(When::SoFar),
+        abi::RSTDIAG_FINAL => Ok(When::Final),
+        _ => Err(Failure::Argument { what: "when", value: i64::from(when) }),
     }
 }
 
@@ -348,11 +370,7 @@ pub unsafe extern "C" fn rstdiag_session_values(
     unsafe { guard::on(session) }.run(|handle| {
         let values = Room::new(values, values_cap, values_len, ["values", "values_len"])?;
         let text = Room::new(text, text_cap, text_len, ["text", "text_len"])?;
-        let when = match when {
-            abi::RSTDIAG_SO_FAR => When::SoFar,
-            abi::RSTDIAG_FINAL => When::Final,
-            _ => return Err(Failure::Argument { what: "when", value: i64::from(when) }),
-        };
+        let when = moment(when)?;
         // SAFETY: NULL, or by the caller's promise as many bytes as there are fields.
         let wanted = unsafe { wanted.cast::<convert::Wanted>().as_ref() };
         let wanted = wanted.unwrap_or(&convert::EVERY_FIELD);
@@ -389,6 +407,7 @@ pub unsafe extern "C" fn rstdiag_session_values(
 pub unsafe extern "C" fn rstdiag_session_notice(
     session: *mut abi::rstdiag_session,
     index: usize,
+    when: i32,
     text: *mut u8,
     text_cap: usize,
     text_len: *mut usize,
@@ -396,7 +415,7 @@ pub unsafe extern "C" fn rstdiag_session_notice(
     // SAFETY: the caller's promise about the session.
     unsafe { guard::on(session) }.run(|handle| {
         let text = Room::new(text, text_cap, text_len, ["text", "text_len"])?;
-        let Some(notice) = handle.notices.get(index) else {
+        let Some(notice) = handle.notice_at(index, moment(when)?) else {
             return Ok(abi::RSTDIAG_NOT_FOUND);
         };
         // SAFETY: the caller's promise about the text and its length.

@@ -197,7 +197,8 @@ SESSION_TEST(null_pointers_are_reported)
     CHECK(rstdiag_session_frame(NULL, 1, 0, &frame) == RSTDIAG_E_NULL);
     CHECK(rstdiag_session_values(NULL, 1, 0, RSTDIAG_FINAL, NULL, values, 1, &values_len, text,
                                  sizeof text, &len) == RSTDIAG_E_NULL);
-    CHECK(rstdiag_session_notice(NULL, 0, text, sizeof text, &len) == RSTDIAG_E_NULL);
+    CHECK(rstdiag_session_notice(NULL, 0, RSTDIAG_SO_FAR, text, sizeof text, &len) ==
+          RSTDIAG_E_NULL);
     CHECK(rstdiag_session_error(NULL, text, sizeof text, &len) == RSTDIAG_E_NULL);
 
     CHECK(rstdiag_session_option(session, RSTDIAG_OPTION_WINDOW, NULL, 1) == RSTDIAG_E_NULL);
@@ -211,8 +212,9 @@ SESSION_TEST(null_pointers_are_reported)
                                  NULL, 1, &len) == RSTDIAG_E_NULL);
     CHECK(rstdiag_session_values(session, 1, 0, RSTDIAG_FINAL, NULL, values, 1, &values_len,
                                  text, sizeof text, NULL) == RSTDIAG_E_NULL);
-    CHECK(rstdiag_session_notice(session, 0, NULL, 1, &len) == RSTDIAG_E_NULL);
-    CHECK(rstdiag_session_notice(session, 0, text, sizeof text, NULL) == RSTDIAG_E_NULL);
+    CHECK(rstdiag_session_notice(session, 0, RSTDIAG_SO_FAR, NULL, 1, &len) == RSTDIAG_E_NULL);
+    CHECK(rstdiag_session_notice(session, 0, RSTDIAG_SO_FAR, text, sizeof text, NULL) ==
+          RSTDIAG_E_NULL);
     CHECK(rstdiag_session_error(session, NULL, 1, &len) == RSTDIAG_E_NULL);
     CHECK(rstdiag_session_error(session, text, sizeof text, NULL) == RSTDIAG_E_NULL);
 
@@ -231,7 +233,11 @@ SESSION_TEST(null_is_fine_where_there_are_no_bytes)
     size_t len = 1;
 
     CHECK(rstdiag_session_option(session, RSTDIAG_OPTION_ERROR_LOG, NULL, 0) == RSTDIAG_OK);
-    CHECK(rstdiag_session_notice(session, 0, NULL, 0, &len) == RSTDIAG_NOT_FOUND);
+    CHECK(rstdiag_session_notice(session, 0, RSTDIAG_SO_FAR, NULL, 0, &len) ==
+          RSTDIAG_NOT_FOUND);
+    CHECK(rstdiag_session_notice(session, 0, RSTDIAG_FINAL, NULL, 0, &len) ==
+          RSTDIAG_NOT_FOUND);
+    CHECK(rstdiag_session_notice(session, 0, 2, NULL, 0, &len) == RSTDIAG_E_ARGUMENT);
     syn.ip = NULL;
     syn.ip_len = 0;
     CHECK(rstdiag_session_feed(session, &syn) == RSTDIAG_OK);
@@ -359,11 +365,13 @@ SESSION_TEST(a_value_that_is_not_understood_is_a_notice)
 
     CHECK(rstdiag_session_option(session, RSTDIAG_OPTION_TIME_ZONE, odd, sizeof odd - 1) ==
           RSTDIAG_E_ARGUMENT);
-    CHECK(rstdiag_session_notice(session, 0, text, sizeof text, &len) == RSTDIAG_OK);
+    CHECK(rstdiag_session_notice(session, 0, RSTDIAG_SO_FAR, text, sizeof text, &len) ==
+          RSTDIAG_OK);
     CHECK(holds(text, len, "time_zone"));
     CHECK(holds(text, len, "Mars\\n\\xff"));
-    CHECK(rstdiag_session_notice(session, 1, text, sizeof text, &len) == RSTDIAG_NOT_FOUND);
-    CHECK(rstdiag_session_notice(session, SIZE_MAX, text, sizeof text, &len) ==
+    CHECK(rstdiag_session_notice(session, 1, RSTDIAG_SO_FAR, text, sizeof text, &len) ==
+          RSTDIAG_NOT_FOUND);
+    CHECK(rstdiag_session_notice(session, SIZE_MAX, RSTDIAG_SO_FAR, text, sizeof text, &len) ==
           RSTDIAG_NOT_FOUND);
     return NULL;
 }
@@ -374,11 +382,14 @@ SESSION_TEST(a_log_that_cannot_be_read_is_a_notice_and_no_failure)
     size_t len = 0;
 
     CHECK(set(session, RSTDIAG_OPTION_ERROR_LOG, "/nowhere/error.log") == RSTDIAG_OK);
-    CHECK(rstdiag_session_notice(session, 0, text, sizeof text, &len) == RSTDIAG_NOT_FOUND);
+    CHECK(rstdiag_session_notice(session, 0, RSTDIAG_SO_FAR, text, sizeof text, &len) ==
+          RSTDIAG_NOT_FOUND);
     CHECK(feed_reset(session) == RSTDIAG_OK);
-    CHECK(rstdiag_session_notice(session, 0, text, sizeof text, &len) == RSTDIAG_OK);
+    CHECK(rstdiag_session_notice(session, 0, RSTDIAG_SO_FAR, text, sizeof text, &len) ==
+          RSTDIAG_OK);
     CHECK(holds(text, len, "/nowhere/error.log"));
-    CHECK(rstdiag_session_notice(session, 1, text, sizeof text, &len) == RSTDIAG_NOT_FOUND);
+    CHECK(rstdiag_session_notice(session, 1, RSTDIAG_SO_FAR, text, sizeof text, &len) ==
+          RSTDIAG_NOT_FOUND);
     return NULL;
 }
 
@@ -389,12 +400,14 @@ SESSION_TEST(a_notice_needs_room)
     size_t len = 0;
 
     CHECK(set(session, RSTDIAG_OPTION_TIME_ZONE, "Mars") == RSTDIAG_E_ARGUMENT);
-    CHECK(rstdiag_session_notice(session, 0, NULL, 0, &needed) == RSTDIAG_E_BUFFER);
+    CHECK(rstdiag_session_notice(session, 0, RSTDIAG_SO_FAR, NULL, 0, &needed) ==
+          RSTDIAG_E_BUFFER);
     CHECK(needed > 0 && needed < sizeof text);
     memset(text, '#', sizeof text);
-    CHECK(rstdiag_session_notice(session, 0, text, needed - 1, &len) == RSTDIAG_E_BUFFER);
+    CHECK(rstdiag_session_notice(session, 0, RSTDIAG_SO_FAR, text, needed - 1, &len) ==
+          RSTDIAG_E_BUFFER);
     CHECK(len == needed && text[0] == '#');
-    CHECK(rstdiag_session_notice(session, 0, text, needed, &len) == RSTDIAG_OK);
+    CHECK(rstdiag_session_notice(session, 0, RSTDIAG_SO_FAR, text, needed, &len) == RSTDIAG_OK);
     CHECK(len == needed && text[0] != '#' && text[needed] == '#');
     return NULL;
 }
@@ -407,7 +420,8 @@ SESSION_TEST(notices_are_bounded)
 
     for (int i = 0; i < 1000; i++)
         CHECK(set(session, RSTDIAG_OPTION_TIME_ZONE, "Mars") == RSTDIAG_E_ARGUMENT);
-    while (rstdiag_session_notice(session, index, text, sizeof text, &len) == RSTDIAG_OK)
+    while (rstdiag_session_notice(session, index, RSTDIAG_SO_FAR, text, sizeof text, &len) ==
+           RSTDIAG_OK)
         index++;
     CHECK(index > 0 && index < 1000);
     return NULL;
