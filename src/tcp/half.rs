@@ -241,6 +241,11 @@ impl Half {
         self.cut.as_ref().map(|cut| cut.at)
     }
 
+    /// Everything before this position was handed on, or put aside behind a reset.
+    pub fn reached(&self) -> i64 {
+        self.cut.as_ref().map_or(self.next, |cut| self.next.max(cut.end))
+    }
+
     /// Something that ends at this position, which lies behind the cut, was sent.
     pub fn note_behind_cut(&mut self, end: i64) {
         if let Some(cut) = &mut self.cut {

@@ -872,6 +872,15 @@ impl Stream {
             Progress::Complete if last.request.is_none() && last.status == Some(408) => {
                 return true
             }
+            // It answers a request from before the capture, and the server may have refused another
+            // one behind that.
+            Progress::Complete
+                if last.request.is_none()
+                    && self.mid_stream()
+                    && self.ended_by_reset_of(Side::Server) =>
+            {
+                return true
+            }
             Progress::Complete => Talk::hides_requests,
             // It may have opened a tunnel.
             Progress::Lost if last.request.is_none() && last.is_accepted() => return true,
@@ -1230,6 +1239,7 @@ impl Stream {
         self.acknowledge(side, segment);
         let fresh = self.payload(side, segment);
         self.note_crossing(side, segment);
+        self.note_told_before(segment.time);
         if !copy {
             self.trace.note(side, segment, Place { off, fresh, established });
         }
@@ -1243,6 +1253,17 @@ impl Stream {
         if [Side::Client, Side::Server].into_iter().all(|side| self.acks_fin(side)) {
             self.trace.rest();
         }
+    }
+
+    /// What numbers tell now, they told before an end that came later by the time stamps.
+    fn note_told_before(&mut self, at: CaptureTime) {
+        let told = self.both(Half::told);
+        let Some(closing) = self.closing.as_mut().filter(|it| at < it.at.time) else { return };
+        let other = closing.by.peer() as usize;
+        if told[other] > closing.told[other] {
+            (closing.untimely, closing.idle) = (true, None);
+        }
+        closing.told = told;
     }
 
     /// Notes when a side sent data or a FIN, which may have been before an end of the other side that
@@ -1677,6 +1698,12 @@ impl Stream {
             }
             return;
         }
+        // What was put aside behind the RST came before this FIN.
+        let seen = self.both(Half::reached);
+        let closing = match seen == closing.seen {
+            true => closing,
+            false => Closing { seen, stage: Phase::Unknown, idle: None, ..closing },
+        };
         self.halves[side as usize].note_behind_cut(fin.end + 1);
         if self.late_fins.iter().all(|late| late.closing.by != side) {
             self.late_fins.push(LateFin { fin, closing });
