@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use crate::correlate::access::Interest;
 use crate::correlate::clock::Clock;
-use crate::correlate::coverage::{self, Useless};
+use crate::correlate::coverage::{self, span_of_errors, Span};
 use crate::correlate::legs::{Addresses, Legs};
 use crate::correlate::matcher::Matcher;
 use crate::correlate::report::{self, Gathering, Held, LogFile, Part, Report, Scope};
@@ -472,16 +472,32 @@ impl Session {
 
     fn complaints(&self) -> Vec<Error> {
         let Some(begin) = self.begin else { return Vec::new() };
-        let (span, window) = ((begin, self.end), self.matcher.window());
-        let errors = coverage::complaint(&self.store, self.store.errors(), span, window);
-        let accesses = coverage::complaint(&self.store, self.store.each_access(), span, window);
-        [(LogKind::Error, errors), (LogKind::Access, accesses)]
-            .into_iter()
-            .filter_map(|(kind, found)| {
-                let Useless { path, why } = found?;
-                Some(Error::Log { log: kind.name(), path, why })
-            })
-            .collect()
+        let (capture, window, store) = ((begin, self.end), self.matcher.window(), &self.store);
+        let complaint = |kind: LogKind, path: Option<&str>, lines, spans: &[Span]| {
+            let why = coverage::complaint(spans, lines, capture, window, store)?;
+            Some(Error::Log { log: kind.name(), path: path?.to_owned(), why })
+        };
+        // What is odd about a file as a whole has been told.
+        let errors =
+            store.files().zip(&self.readers).filter_map(|(path, reader)| match reader {
+                Reader::Error(reader) => Some((path, reader.counts())),
+                Reader::Access(_) => None,
+            });
+        let errors: Vec<_> =
+            errors.filter(|(_, counts)| counts.complaint().is_none()).collect();
+        let spans =
+            errors.iter().filter_map(|(_, counts)| span_of_errors(counts, store.clock()));
+        let spans: Vec<_> = spans.collect();
+        let lines = errors.iter().map(|(_, counts)| counts.entries).sum();
+        let path = errors.first().map(|(path, _)| *path);
+        let of_errors = complaint(LogKind::Error, path, lines, &spans);
+        let of_accesses = store.accesses().held().and_then(|held| {
+            let (from, to) = held.span;
+            let skewed = |instant| CaptureTime(instant).plus(store.clock().skew());
+            let path = store.files().nth(held.file as usize);
+            complaint(LogKind::Access, path, held.count, &[(skewed(from), skewed(to))])
+        });
+        of_errors.into_iter().chain(of_accesses).collect()
     }
 
     /// The report on all streams and entries.

@@ -80,6 +80,26 @@ pub struct Accesses {
     /// Rows of responses that may be cut for all that the log says.
     quiet: usize,
     dropped: u64,
+    /// What all lines with a time hold, those that are not kept included.
+    held: Option<Held>,
+}
+
+/// Lines of access logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The file of the first one.
+    pub file: u32,
+    /// How many there are.
+    pub count: u64,
+    /// Nanoseconds since the Unix epoch of the earliest one and of the latest.
+    pub span: (i64, i64),
+}
+
+impl Held {
+    fn add(&mut self, instant: i64) {
+        self.count += 1;
+        self.span = (self.span.0.min(instant), self.span.1.max(instant));
+    }
 }
 
 /// One entry.
@@ -301,6 +321,11 @@ impl Accesses {
             Some(number) => self.wanted.binary_search(&number).is_ok(),
             None => asked.is_some_and(|it| self.wanted_requests.binary_search(&it).is_ok()),
         }
+    }
+
+    /// What the lines hold that have a time.
+    pub fn held(&self) -> Option<Held> {
+        self.held
     }
 
     /// Who keeps the entries of a file, where there is room for so many.
@@ -703,6 +728,8 @@ impl Keeper for Wanted<'_> {
         let connection = entry.connection().and_then(NonZeroU64::new);
         let Some(stamp) = entry.time() else { return };
         let Interest { earliest, is_growing } = self.interest;
+        let none = Held { file: self.file, count: 0, span: (i64::MAX, i64::MIN) };
+        self.accesses.held.get_or_insert(none).add(stamp.instant);
         let is_before =
             |ahead| earliest.is_some_and(|from| stamp.instant < from.saturating_add(ahead));
         if is_before(0) {

@@ -1,52 +1,52 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Whether what was logged is of the time of the capture.
 
+use crate::correlate::clock::Clock;
 use crate::correlate::store::Store;
-use crate::time::{CaptureTime, SECOND};
+use crate::nginx::reader::Counts;
+use crate::time::{CaptureTime, LogTime, SECOND};
 
-/// Times of the first segment and of the last one.
+/// Times of the first and the last of something.
 pub type Span = (CaptureTime, CaptureTime);
 
-/// Whether what was logged at this instant, to the second, cannot be about a packet of the capture,
+/// Whether what was logged at this time, to the second, cannot be about a packet of the capture,
 /// which may lie apart from it by so many nanoseconds.
-pub fn is_outside((begin, end): Span, window: i64, instant: CaptureTime) -> bool {
-    instant.plus(SECOND + window) < begin || instant.plus(-window) > end
+pub fn is_outside(capture: Span, window: i64, instant: CaptureTime) -> bool {
+    are_outside(capture, window, (instant, instant))
 }
 
-/// A log that tells nothing about the capture, though it can be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Useless {
-    /// The file of the first of its entries.
-    pub path: String,
-    /// What is wrong, and what to do about it.
-    pub why: String,
+fn are_outside((begin, end): Span, window: i64, (from, to): Span) -> bool {
+    to.plus(SECOND + window) < begin || from.plus(-window) > end
 }
 
-/// What is wrong with these entries of a log, if none of them is of the time of the capture.
+/// The times of the lines of a file of an error log, on the capture's clock.
+pub fn span_of_errors(counts: &Counts, clock: &Clock) -> Option<Span> {
+    let instant = |entry: u32, time: LogTime| {
+        Some(CaptureTime(time.0.checked_mul(SECOND)?).plus(clock.shift(entry, time)?))
+    };
+    let (from, to) = counts.span?;
+    Some((instant(0, from)?, instant(u32::MAX, to)?))
+}
+
+/// What is wrong with a log of so many lines, and what to do about it, if none of its files is of
+/// the time of the capture.
 pub fn complaint(
-    store: &Store,
-    entries: impl Iterator<Item = u32>,
-    span: Span,
+    files: &[Span],
+    lines: u64,
+    capture: Span,
     window: i64,
-) -> Option<Useless> {
-    let (mut count, mut first, mut held) = (0u32, None, None);
-    for entry in entries {
-        let Some(instant) = store.instant(entry) else { continue };
-        if !is_outside(span, window, instant) {
-            return None;
-        }
-        count += 1;
-        first.get_or_insert(entry);
-        let (from, to) = held.unwrap_or((instant, instant));
-        held = Some((instant.min(from), instant.max(to)));
+    store: &Store,
+) -> Option<String> {
+    if !files.iter().all(|&file| are_outside(capture, window, file)) {
+        return None;
     }
+    let whole = files.iter().copied().reduce(|(a, b), (c, d)| (a.min(c), b.max(d)))?;
     let shown = |(from, to): Span| format!("{} to {}", store.shown(from), store.shown(to));
-    let (held, span) = (shown(held?), shown(span));
-    let why = format!(
-        "none of its {count} entries is of the time of the capture; name the log of that time, or \
-         correct time_zone or clock_offset: they are from {held}, and the capture is from {span} \
-         ({})",
+    Some(format!(
+        "none of its {lines} entries is of the time of the capture; name the log of that time, or \
+         correct time_zone or clock_offset: they are from {}, and the capture is from {} ({})",
+        shown(whole),
+        shown(capture),
         store.clock().words()
-    );
-    Some(Useless { path: store.file(first?)?.to_owned(), why })
+    ))
 }

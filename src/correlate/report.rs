@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
 use crate::correlate::cause::Row;
-use crate::correlate::coverage::{is_outside, Span};
+use crate::correlate::coverage::{is_outside, span_of_errors, Span};
 use crate::correlate::events::stream_request;
 use crate::correlate::matcher::Match;
 use crate::correlate::reasons::{self, EntryFacts, Reason, StreamFacts};
@@ -25,7 +25,7 @@ use crate::nginx::reader::Counts;
 use crate::tcp::phase::Phase;
 use crate::tcp::segment::Endpoint;
 use crate::tcp::stream::{Side, Stream};
-use crate::time::{CaptureTime, LogTime, SECOND};
+use crate::time::{CaptureTime, SECOND};
 
 /// Columns of a line, beyond which sentences are wrapped.
 const WIDTH: usize = 96;
@@ -359,17 +359,12 @@ fn nginx_address(found: &Match, [client, server]: [Endpoint; 2]) -> Option<IpAdd
 }
 
 /// The instants that the logs cover, as wide as entries may lie apart from packets.
-fn covered(scope: &Scope<'_>) -> Option<(CaptureTime, CaptureTime)> {
+fn covered(scope: &Scope<'_>) -> Option<Span> {
     let clock = scope.store.clock();
-    let instant = |entry: u32, time: LogTime| {
-        Some(CaptureTime(time.0.checked_mul(SECOND)?).plus(clock.shift(entry, time)?))
-    };
-    let spans = scope.logs.iter().filter_map(|log| log.errors()?.span);
-    let instants = spans.filter_map(|(from, to)| {
-        let (from, to) = (instant(0, from)?, instant(u32::MAX, to)?);
-        Some((from.plus(-scope.window), to.plus(SECOND + scope.window)))
-    });
-    instants.reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)))
+    let counts = scope.logs.iter().filter_map(LogFile::errors);
+    let spans = counts.filter_map(|counts| span_of_errors(counts, clock));
+    let wide = |(from, to): Span| (from.plus(-scope.window), to.plus(SECOND + scope.window));
+    spans.map(wide).reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)))
 }
 
 // ---- Groups of resets ----------------------------------------------------------------------

@@ -491,16 +491,6 @@ impl Store {
         all.filter(|at| self.accesses.tells(*at)).map(|at| at | ACCESS)
     }
 
-    /// The numbers of all entries of error logs.
-    pub fn errors(&self) -> impl Iterator<Item = u32> {
-        0..self.count()
-    }
-
-    /// The numbers of all entries of access logs.
-    pub fn each_access(&self) -> impl Iterator<Item = u32> {
-        (0..self.accesses.count() as u32).map(|at| at | ACCESS)
-    }
-
     /// What is known of an entry without its text.
     pub fn kept(&self, index: u32) -> Option<Kept> {
         if let Some(at) = access_place(index) {
