@@ -229,8 +229,9 @@ typedef struct rstdiag_value {
 /* When a verdict is asked for. */
 #define RSTDIAG_SO_FAR 0 /* while frames are still being fed: what is decided by now */
 #define RSTDIAG_FINAL 1  /* every frame has been fed, or a frame is shown once more */
-/* Where more is fed after a final verdict, what other streams tell of a stream may be as of some
- * frames ago, so that the cost of all verdicts stays linear; a report takes account of all. */
+/* Where more is fed after a final verdict, what other streams tell of a stream may be as of
+ * some frames ago, so that the cost of all verdicts stays linear; a report takes account of
+ * all. */
 
 /* Preferences, by number; their values travel as text. */
 #define RSTDIAG_OPTION_TIME_ZONE 1    /* auto, local, UTC, +08:00, Asia/Shanghai */
