@@ -11,6 +11,7 @@ use rstdiag::session::{Session, When};
 use rstdiag::tcp::segment::{Endpoint, Header, Segment};
 use rstdiag::time::CaptureTime;
 
+use crate::cpu_time;
 use crate::support::builder::{Capture, Talk};
 use crate::support::feed;
 
@@ -56,15 +57,6 @@ pub fn grow() {
         println!("core, eight times the {what}: {times:.1} times the time ({:.1?})", best[1]);
         assert!(times < 20.0, "{what}: {few} take {:?}, {many} take {:?}", best[0], best[1]);
     }
-}
-
-/// Processor time of this thread, which does not count what other programs take.
-fn cpu_time() -> Duration {
-    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the pointer is to a timespec of this frame, which the call only writes.
-    let status = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut now) };
-    assert_eq!(status, 0);
-    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }
 
 /// A piece of a stream: whether it is from the client, its sequence number, its payload.
