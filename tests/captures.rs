@@ -453,37 +453,44 @@ fn a_capture_merged_with_itself_is_one() {
 /// it: tagged, with the kernel's own header, and inside of a tunnel.
 #[test]
 fn several_interfaces_show_one_connection() {
-    let (_, cases, _, plain) = plain(4);
-    let applies = |(_, case): &&Numbered| {
-        // mergecap goes by the time stamps.
-        !case.has_copies()
-            && !case.script.contains("stamp=")
-            && case.name != "only the refusal is in the capture"
-    };
-    let kinds = ["802.1Q", "Linux cooked 2", "VXLAN"];
-    let files = kinds.map(|kind| {
-        let wrapping = wrap::ALL.iter().find(|wrapping| wrapping.name == kind).unwrap();
-        let taken = Taken::of(cases.iter().filter(applies), 4, |frames| {
-            let shown: Vec<_> =
-                frames.iter().flat_map(|frame| wrapping.frames(frame)).collect();
-            let at = (0..shown.len()).collect();
-            (shown, at)
+    for (version, kinds) in [
+        (4, ["802.1Q", "Linux cooked 2", "VXLAN"]),
+        (6, ["IPv6: 802.1Q", "IPv6: Linux cooked 2", "IPv6: VXLAN"]),
+    ] {
+        let (_, cases, _, plain) = plain(version);
+        let applies = |(_, case): &&Numbered| {
+            // mergecap goes by the time stamps.
+            let is_odd = case.has_copies() || case.script.contains("stamp=");
+            // A capture of IPv6 is known to make copies by those of a SYN.
+            // Nor does a second RST of the same numbers differ from a copy.
+            let shows_copies = version == 4
+                || !case.want.contains("mid_stream") && !case.name.starts_with("two RSTs of");
+            !is_odd && shows_copies && case.name != "only the refusal is in the capture"
+        };
+        let files = kinds.map(|kind| {
+            let wrapping = wrap::ALL.iter().find(|wrapping| wrapping.name == kind).unwrap();
+            let taken = Taken::of(cases.iter().filter(applies), version, |frames| {
+                let shown: Vec<_> =
+                    frames.iter().flat_map(|frame| wrapping.frames(frame)).collect();
+                let at = (0..shown.len()).collect();
+                (shown, at)
+            });
+            taken.write(&kind.replace("IPv6: ", "6 "), wrapping.link)
         });
-        taken.write(kind, wrapping.link)
-    });
-    let merged = file("interfaces.pcapng");
-    let mut args = vec!["-w", merged.to_str().unwrap()];
-    args.extend(files.iter().map(|file| file.to_str().unwrap()));
-    tool("mergecap", &args);
-    open_up(merged.parent().unwrap());
-    let three = Taken::of(cases.iter().filter(applies), 4, |frames| {
-        let shown =
-            frames.iter().flat_map(|frame| std::iter::repeat_n(frame.clone(), kinds.len()));
-        (shown.collect(), (0..frames.len()).map(|index| kinds.len() * index).collect())
-    });
-    let (seen, wrong) = three.seen(&merged, &[]);
-    let wrong = wrong + &differences(&plain, &seen, SENTENCES);
-    assert!(wrong.is_empty(), "{wrong}");
+        let merged = file("interfaces.pcapng");
+        let mut args = vec!["-w", merged.to_str().unwrap()];
+        args.extend(files.iter().map(|file| file.to_str().unwrap()));
+        tool("mergecap", &args);
+        open_up(merged.parent().unwrap());
+        let three = Taken::of(cases.iter().filter(applies), version, |frames| {
+            let shown =
+                frames.iter().flat_map(|frame| std::iter::repeat_n(frame.clone(), kinds.len()));
+            (shown.collect(), (0..frames.len()).map(|index| kinds.len() * index).collect())
+        });
+        let (seen, wrong) = three.seen(&merged, &[]);
+        let wrong = wrong + &differences(&plain, &seen, SENTENCES);
+        assert!(wrong.is_empty(), "IPv{version}\n{wrong}");
+    }
 }
 
 /// What a card or a kernel joins before it is captured (LRO, GRO), and what it cuts only behind

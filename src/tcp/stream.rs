@@ -185,8 +185,9 @@ impl Resets {
     }
 }
 
-/// Side, identification, sequence and acknowledgment number: the same in a copy.
-type Key = (Side, u16, u32, u32);
+/// Side, identification (0 where there is none), flags and length, sequence and acknowledgment
+/// number: the same in a copy.
+type Key = (Side, u16, u16, u32, u32);
 
 /// RSTs of one burst that are told from their copies: endpoints send up to three.
 const RESET_KEYS: usize = 4;
@@ -1347,22 +1348,24 @@ impl Stream {
 
     /// Whether this segment is the one before it once more, as captures on several interfaces
     /// hold it. A sender counts the identification on, save where it leaves it at 0; those
-    /// count as copies only where the capture is known to make some, and nothing came between,
-    /// not even a while.
+    /// count as copies only where the capture is known to make some, as it shows a SYN twice, and
+    /// nothing came between, not even a while.
     fn is_copy(&mut self, side: Side, segment: &Segment<'_>) -> bool {
         let last_side = self.last_side.replace(side);
-        let Some(key) = key(side, segment) else { return false };
+        let key = key(side, segment);
         let same = self.last_key[side as usize].replace(key) == Some(key);
         let counted = key.1 != 0;
-        self.copies |= same && counted;
-        let at_once = || segment.time.since(self.latest) < COPIED_WITHIN;
-        same && (counted || self.copies && last_side == Some(side) && at_once())
+        let at_once = segment.time.since(self.latest) < COPIED_WITHIN;
+        let follows = same && last_side == Some(side) && at_once;
+        // No sender repeats a SYN so soon.
+        self.copies |= same && counted || follows && segment.tcp.syn;
+        same && counted || follows && self.copies
     }
 
     /// Whether this SYN is not the one before it once more, which a copy can be that stands
     /// behind other segments.
     fn is_new_syn(&mut self, side: Side, segment: &Segment<'_>) -> bool {
-        let key = key(side, segment).filter(|key| key.1 != 0);
+        let key = Some(key(side, segment)).filter(|key| key.1 != 0);
         let last = std::mem::replace(&mut self.syn_key[side as usize], key);
         key.is_none() || last != key
     }
@@ -1762,7 +1765,7 @@ impl Stream {
     }
 
     fn reset(&mut self, side: Side, segment: &Segment<'_>, copy: bool) {
-        let key = key(side, segment);
+        let key = Some(key(side, segment));
         // Who resets as well, and acknowledges more than the other's RST stands at, did not take it.
         if segment.tcp.ack_flag && self.ended_by_reset_of(side.peer()) {
             let peer = &mut self.halves[side.peer() as usize];
@@ -1997,7 +2000,12 @@ impl Stream {
     }
 }
 
-/// What a copy of this segment has in common with it; `None` where that is not at hand.
-fn key(side: Side, segment: &Segment<'_>) -> Option<Key> {
-    Some((side, segment.ip_id?, segment.tcp.seq, segment.tcp.ack))
+/// What a copy of this segment has in common with it.
+fn key(side: Side, segment: &Segment<'_>) -> Key {
+    let Header { syn, fin, rst, ack_flag, seq, ack, .. } = segment.tcp;
+    let flags =
+        [syn, fin, rst, ack_flag].into_iter().fold(0, |bits, flag| bits << 1 | u32::from(flag));
+    // As much of the length as tells segments of the same numbers apart.
+    let shape = (segment.payload_len << 4 | flags) as u16;
+    (side, segment.ip_id.unwrap_or(0), shape, seq, ack)
 }
