@@ -88,7 +88,42 @@ const UNTRACED: &[(&str, &str, &[&str], &str)] = &[
         &["status"],
         "a message rides on the FIN, those before are gone",
     ),
+    (FILTERED, "order: ", &[], "what tells that others are moved is gone"),
+    (LOSSY, "order: ", &[], "what tells that others are moved is gone"),
     (LOSSY, "a damaged number", &[], "what puts the number right is gone"),
+    (
+        SHUFFLED,
+        "TCP fast open",
+        &[],
+        "a SYN-ACK that acknowledges data looks as if the SYN came earlier",
+    ),
+    (SHUFFLED, "port reuse", &[], "the SYN tells which connection a RST meant"),
+    (
+        SHUFFLED,
+        "takes nothing back",
+        &["close.by", "close.frame"],
+        "the number of the FIN is no number of its connection",
+    ),
+    (
+        SHUFFLED,
+        "unsolicited 408",
+        &["acked", "missing", "status"],
+        "that it answers nothing is told by what stands before it",
+    ),
+    (
+        SHUFFLED,
+        "comes again with the data before it",
+        &["close.piggybacked"],
+        "which of two FINs of one number came first is told by the order",
+    ),
+    (SHUFFLED, "simultaneous open", &[], "the first SYN tells which side is the client"),
+    (SHUFFLED, "a damaged number", &["form"], "what puts the number right stands behind it"),
+    (
+        SHUFFLED,
+        "a record is not in the capture",
+        &["requests"],
+        "where nobody acknowledges what is lost, the request is known to be whole",
+    ),
     (
         DOUBLED,
         "only the refusal",
@@ -109,6 +144,7 @@ const FILTERED: &str = "filtered";
 const CUT: &str = "cut";
 const DOUBLED: &str = "doubled";
 const LOSSY: &str = "lossy";
+const SHUFFLED: &str = "shuffled";
 
 /// Fields, when they may differ, and why.
 type Untold = (&'static [&'static str], fn(&Told<'_>) -> bool, &'static str);
@@ -116,6 +152,22 @@ type Untold = (&'static [&'static str], fn(&Told<'_>) -> bool, &'static str);
 /// What is not told by numbers, whichever script it is of. Which frames may be lost without a trace
 /// is decided by [`leaves_no_trace`].
 const UNTOLD: &[Untold] = &[
+    (&["idle"], |told| told.dealt, "the time stamp of another frame tells no length of time"),
+    (
+        &["reset.by", "reset.frame"],
+        |told| told.dealt && told.resets > 1,
+        "which of several RSTs was sent first is not told by their numbers",
+    ),
+    (
+        &["phase"],
+        |told| told.dealt && told.goes_on_behind_reset,
+        "what a RST cut is told by what stands behind it, and so is that it had no effect",
+    ),
+    (
+        &["reset.count", "reset.frame"],
+        |told| told.how == SHUFFLED && told.has_copies,
+        "a copy without identification is known by what it stands behind",
+    ),
     (
         &["reset.count"],
         |told| told.how == DOUBLED && told.is_unmarked,
@@ -123,7 +175,10 @@ const UNTOLD: &[Untold] = &[
     ),
     (
         &[],
-        |told| told.poor.get("client") != told.whole.get("client") && told.has("mid_stream"),
+        |told| {
+            let differ = told.poor.get("client") != told.whole.get("client");
+            differ && told.has("mid_stream")
+        },
         "without a SYN the ports tell the sides, until a message does, which is gone",
     ),
     (
@@ -135,7 +190,7 @@ const UNTOLD: &[Untold] = &[
         &["close", "close.by", "close.frame", "close.piggybacked"],
         |told| {
             let explains = told.shows_only_ends || told.has("one_sided");
-            explains && (told.how == LOSSY || !told.is_closed())
+            explains && (told.is_thinned() || !told.is_closed())
         },
         "a filter explains the numbers by which a FIN is told that is lost besides",
     ),
@@ -146,22 +201,22 @@ const UNTOLD: &[Untold] = &[
     ),
     (
         &["close", "close.by"],
-        |told| told.how == LOSSY && told.lacks_behind_reset,
+        |told| told.is_thinned() && told.lacks_behind_reset,
         "that a RST had no effect is seen by what follows it",
     ),
     (
         &[],
-        |told| told.how == LOSSY && told.lacks_rebirth,
+        |told| told.is_thinned() && told.lacks_rebirth,
         "what begins a connection anew on the same ports is gone",
     ),
     (
         &["severity"],
-        |told| told.how == LOSSY && told.has("one_sided"),
+        |told| told.is_thinned() && told.has("one_sided"),
         "where one direction is missing, nobody expects its FIN",
     ),
     (
         &["responses"],
-        |told| told.how == LOSSY && !told.whole.contains_key("responses"),
+        |told| told.is_thinned() && !told.whole.contains_key("responses"),
         "a response that is whole counts, whatever it answers",
     ),
 ];
@@ -169,10 +224,16 @@ const UNTOLD: &[Untold] = &[
 /// What is known of a stream whose fields are compared.
 struct Told<'a> {
     how: &'static str,
+    /// Time stamps are dealt anew.
+    dealt: bool,
     whole: &'a Fields,
     poor: &'a Fields,
     /// Its packets have no identification.
     is_unmarked: bool,
+    /// RSTs of it in the whole capture.
+    resets: usize,
+    /// Frames of it are held twice.
+    has_copies: bool,
     /// Nothing but SYN, FIN and RST is left of it.
     shows_only_ends: bool,
     /// Something else than those stands behind a RST.
@@ -184,6 +245,11 @@ struct Told<'a> {
 }
 
 impl Told<'_> {
+    /// Frames may be lost.
+    fn is_thinned(&self) -> bool {
+        [LOSSY, SHUFFLED].contains(&self.how)
+    }
+
     fn has(&self, caveat: &str) -> bool {
         self.poor.get("caveats").is_some_and(|all| all.contains(caveat))
     }
@@ -230,6 +296,8 @@ struct Source {
     wire: Vec<Frame>,
     /// Its script makes it poorer otherwise than by leaving frames out.
     is_reduced: bool,
+    /// Its script brings frames in another order than that in which they were sent.
+    is_shuffled: bool,
     log: Option<PathBuf>,
 }
 
@@ -240,11 +308,13 @@ struct Trial {
     /// That of a connection on which nothing was sent that leaves no trace in the poorer one.
     whole: Poor,
     poor: Poor,
+    /// Time stamps are dealt anew.
+    dealt: bool,
 }
 
 impl Trial {
     fn of(frames: &[Frame], poor: Poor) -> Trial {
-        Trial { full: Poor::whole(frames), whole: Poor::whole(frames), poor }
+        Trial { full: Poor::whole(frames), whole: Poor::whole(frames), poor, dealt: false }
     }
 }
 
@@ -252,7 +322,9 @@ fn sources() -> Vec<Source> {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
     let recorded = |name: &str, path: &Path, log: Option<PathBuf>| {
         let frames = support::frames_of(path);
-        Source { name: name.to_owned(), wire: frames.clone(), frames, is_reduced: false, log }
+        let wire = frames.clone();
+        let name = name.to_owned();
+        Source { name, wire, frames, is_reduced: false, is_shuffled: false, log }
     };
     let kept = |path: &str, log: Option<&str>| {
         recorded(path, &data.join(path), log.map(|log| data.join(log)))
@@ -271,6 +343,7 @@ fn sources() -> Vec<Source> {
         frames: play(&case.script),
         wire: play(&on_the_wire(&case.script)),
         is_reduced: ["snaplen", "filtered"].iter().any(|word| case.script.contains(word)),
+        is_shuffled: ["late=", "stamp="].iter().any(|word| case.script.contains(word)),
         name: case.name,
         log: None,
     }));
@@ -308,6 +381,12 @@ fn is_end(frame: &Frame) -> bool {
 
 /// What is said of each stream, by its number in the whole capture.
 fn said(source: &Source, poor: &Poor, streams: &[Option<u32>]) -> BTreeMap<u32, Fields> {
+    // Of a frame and its copies, each tells the same.
+    let first_of = |at: usize| {
+        let all = &source.wire[..at];
+        let copy = all.iter().position(|frame| frame.bytes == source.wire[at].bytes);
+        copy.unwrap_or(at)
+    };
     let mut session = Session::new();
     if let Some(log) = &source.log {
         session.set_time_zone(zone(&source.name)).unwrap();
@@ -316,9 +395,14 @@ fn said(source: &Source, poor: &Poor, streams: &[Option<u32>]) -> BTreeMap<u32, 
     support::feed(&mut session, &poor.frames, |_, _| ());
     let mut out = BTreeMap::new();
     let (mut known, mut mixed) = (BTreeMap::new(), BTreeSet::new());
+    let mut numbers = BTreeMap::new();
     for (number, &at) in (1..).zip(&poor.origin) {
         let Some(frame) = session.frame(number, 0) else { continue };
         let stream = streams.get(at).copied().flatten().unwrap_or(frame.stream);
+        // What is one may be two where the SYN comes late.
+        if numbers.insert(stream, frame.stream).is_some_and(|other| other != frame.stream) {
+            mixed.insert(stream);
+        }
         if let Some(first) = known.insert(frame.stream, stream) {
             if first != stream {
                 mixed.extend([first, stream]);
@@ -339,7 +423,7 @@ fn said(source: &Source, poor: &Poor, streams: &[Option<u32>]) -> BTreeMap<u32, 
         for name in ["close.frame", "reset.frame", "answers"] {
             if let Some(value) = fields.get_mut(name) {
                 let frame: usize = value.parse().unwrap();
-                *value = poor.origin[frame - 1].to_string();
+                *value = first_of(poor.origin[frame - 1]).to_string();
             }
         }
         let summary = verdict.summary();
@@ -406,14 +490,26 @@ fn contradictions(source: &Source, how: &'static str, trial: &Trial) -> Vec<Stri
         let Some(whole) = whole.get(&number) else { continue };
         let of_stream: Vec<usize> =
             (0..frames.len()).filter(|&at| streams[at] == Some(number)).collect();
+        let shown: Vec<usize> = (trial.poor.origin.iter().copied())
+            .filter(|&at| streams[at] == Some(number))
+            .collect();
+        // Else it is as well the capture of a connection on which they were sent in this order.
+        if trial.dealt && moved(&segments, &shown).is_subset(&moved(&segments, &of_stream)) {
+            continue;
+        }
         let held = |at: &&usize| trial.poor.origin.contains(*at);
         let reset = of_stream.iter().position(|&at| flags(&frames[at]) & RST != 0);
         let behind = reset.map_or(&[][..], |reset| &of_stream[reset + 1..]);
         let told = Told {
             how,
+            dealt: trial.dealt,
             whole,
             poor: &poor,
             is_unmarked: segments[of_stream[0]].as_ref().is_some_and(|s| s.ip_id.is_none()),
+            resets: of_stream.iter().filter(|&&at| flags(&frames[at]) & RST != 0).count(),
+            has_copies: of_stream
+                .windows(2)
+                .any(|pair| frames[pair[0]].bytes == frames[pair[1]].bytes),
             shows_only_ends: of_stream.iter().filter(held).all(|&at| is_end(&frames[at])),
             goes_on_behind_reset: behind.iter().any(|&at| !is_end(&frames[at])),
             lacks_behind_reset: behind.iter().any(|at| !held(&at)),
@@ -520,7 +616,7 @@ fn lossy(source: &Source, random: &mut Random) -> Trial {
     }
     let origin = (0..wire.len()).filter(|&at| kept[at]).collect();
     let poor = Poor { frames: held.into_iter().flatten().collect(), origin };
-    Trial { full: Poor::whole(wire), whole, poor }
+    Trial { full: Poor::whole(wire), whole, poor, dealt: false }
 }
 
 /// By frame of the wire: what the capture holds of it.
@@ -609,4 +705,123 @@ fn told_late(segments: &[Option<Segment<'_>>], kept: &[bool]) -> Vec<Option<usiz
         late(at, lost)
     };
     segments.iter().zip(kept).enumerate().map(of).collect()
+}
+
+// ---- Frames in another order ---------------------------------------------------------------
+
+/// How frames come to stand elsewhere than they were sent. Each keeps its time stamp, or these are
+/// dealt anew, in the order of the capture: then only numbers tell.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    /// One in eight changes places with the next.
+    Neighbours,
+    /// One in eight stands up to four places further on.
+    Places,
+}
+
+const SHUFFLES: u64 = 4;
+
+/// What deals time stamps anew holds a frame back for so many nanoseconds at most.
+const HELD_BACK: i64 = 4_000_000;
+
+/// Where frames of these times stand now.
+fn order(way: Way, times: &[i64], dealt: bool, random: &mut Random) -> Vec<usize> {
+    let mut key = |at: usize| {
+        let places = match way {
+            Way::Neighbours if random.below(8) == 0 => 1,
+            Way::Places if random.below(8) == 0 => 1 + random.below(4),
+            Way::Neighbours | Way::Places => 0,
+        };
+        let is_near = |place: &usize| {
+            !dealt || times.get(*place).is_some_and(|time| time - times[at] <= HELD_BACK)
+        };
+        match (at + 1..=at + places).take_while(is_near).last() {
+            Some(place) => 2 * place + 1,
+            None => 2 * at,
+        }
+    };
+    let mut order: Vec<_> = (0..times.len()).map(|at| (key(at), at)).collect();
+    order.sort_unstable();
+    order.into_iter().map(|(_, at)| at).collect()
+}
+
+fn shuffled(poor: &Poor, way: Way, dealt: bool, random: &mut Random) -> Poor {
+    let mut times: Vec<_> = poor.frames.iter().map(|frame| frame.time).collect();
+    let order = order(way, &times, dealt, random);
+    let mut frames: Vec<Frame> = order.iter().map(|&at| poor.frames[at].clone()).collect();
+    if dealt {
+        times.sort_unstable();
+        for (frame, time) in frames.iter_mut().zip(times) {
+            frame.time = time;
+        }
+    }
+    Poor { frames, origin: order.iter().map(|&at| poor.origin[at]).collect() }
+}
+
+#[test]
+fn frames_in_another_order_contradict_nothing() {
+    for way in [Way::Neighbours, Way::Places] {
+        for (dealt, thinned) in [(false, false), (false, true), (true, false), (true, true)] {
+            for seed in 0..SHUFFLES {
+                check(SHUFFLED, |source| {
+                    let is_told = !source.is_reduced && !source.is_shuffled;
+                    let mut random = Random::named(&source.name, seed);
+                    is_told.then(|| shuffle(source, way, dealt, thinned, &mut random))
+                });
+            }
+        }
+    }
+}
+
+fn shuffle(
+    source: &Source,
+    way: Way,
+    dealt: bool,
+    thinned: bool,
+    random: &mut Random,
+) -> Trial {
+    let trial = match thinned {
+        true => lossy(source, random),
+        false => Trial::of(&source.frames, Poor::whole(&source.frames)),
+    };
+    let poor = shuffled(&trial.poor, way, dealt, random);
+    Trial { poor, dealt, ..trial }
+}
+
+/// Frames of a stream, of which numbers tell that the second was sent before the first.
+fn moved(segments: &[Option<Segment<'_>>], shown: &[usize]) -> BTreeSet<(usize, usize)> {
+    let seen: Vec<_> =
+        shown.iter().filter_map(|&at| Some((at, segments[at].as_ref()?))).collect();
+    let end = |seen: &Segment<'_>| {
+        let flags = u32::from(seen.tcp.syn) + u32::from(seen.tcp.fin);
+        seen.tcp.seq.wrapping_add(seen.payload_len + flags)
+    };
+    let acks =
+        |seen: &Segment<'_>| (seen.tcp.ack_flag && !seen.tcp.rst).then_some(seen.tcp.ack);
+    let mut moved = BTreeSet::new();
+    for (place, &(at, this)) in seen.iter().enumerate() {
+        let own = || seen[..place].iter().filter(|(_, other)| other.src == this.src);
+        let takes_up = end(this) != this.tcp.seq && !this.tcp.rst;
+        let is_new = !own()
+            .any(|(_, other)| other.tcp.seq == this.tcp.seq && end(other) != other.tcp.seq);
+        let is_copy =
+            own().any(|(_, other)| other.tcp.seq == this.tcp.seq && acks(other) == acks(this));
+        for &(before, other) in &seen[..place] {
+            let is_moved = match other.src == this.src {
+                true => {
+                    let goes_back =
+                        acks(other).zip(acks(this)).is_some_and(|(a, b)| is_ahead(a, b));
+                    goes_back && !is_copy
+                }
+                false => {
+                    let is_acked = |ack: u32| ack.wrapping_sub(end(this)) < 16 << 20;
+                    takes_up && is_new && acks(other).is_some_and(is_acked)
+                }
+            };
+            if is_moved {
+                moved.insert((before, at));
+            }
+        }
+    }
+    moved
 }

@@ -772,7 +772,9 @@ impl Signs<'_> {
 
     fn had_fin(&self, side: Side) -> bool {
         let fin = self.verdict.stream().fin(side);
-        self.resets().zip(fin).is_some_and(|(resets, fin)| fin.frame <= resets.at.frame)
+        self.resets().zip(fin).is_some_and(|(resets, fin)| {
+            fin.frame <= resets.at.frame || fin.time < resets.at.time
+        })
     }
 
     /// The capture lacks a FIN of the side that reset: the segment that its RST answers had
@@ -789,7 +791,7 @@ impl Signs<'_> {
     }
 
     fn idle(&self) -> Option<i64> {
-        self.verdict.first_end()?.idle
+        self.verdict.idle()
     }
 
     fn by(&self) -> Option<Side> {
@@ -849,6 +851,15 @@ impl Signs<'_> {
             AfterOwnFin => self.by().is_some_and(closed_before),
             AfterPeerFin => self.by().map(Side::peer).is_some_and(closed_before),
             Cut(_) => self.verdict.phase() == Some(Phase::Unknown),
+            // What tells it of others is told by the order of their segments.
+            ManyPorts | ManyTogether => {
+                let (client, server) = (self.verdict.client().addr, self.verdict.server().addr);
+                self.survey.is_blurred(client, server)
+            }
+            // One more of them may stand behind the RST, or something else between them.
+            ProbesUnanswered if self.verdict.stream().is_out_of_order() => {
+                self.verdict.stream().trace().probes.0 > 0
+            }
             // When the last data came is not known.
             Unread if self.idle().is_none() => self.verdict.stream().last_data().is_some(),
             _ => of_talk && self.is_blind(),
@@ -925,8 +936,9 @@ impl Signs<'_> {
                 matches!(sent, Some(Progress::Lost | Progress::Cut))
             }
             ProbesUnanswered => {
-                // What the capture never shows is not known to be missing.
-                trace.probes.0 > 1 && trace.probes.1 == self.by() && !stream.caveats().one_sided
+                let of_side = trace.probes.0 > 1 && trace.probes.1 == self.by();
+                // What the capture never shows is not known to be missing, nor what it holds elsewhere.
+                of_side && !(stream.caveats().one_sided || stream.is_order_untold())
             }
             Unheard => stream.is_unheard() && !stream.caveats().one_sided,
             RequestRepeated => trace.retransmissions > 2 && self.holds(Unheard),

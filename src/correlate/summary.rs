@@ -137,7 +137,7 @@ fn close(verdict: &Verdict<'_>) -> String {
 /// When in the life of the connection, in words.
 fn moment(verdict: &Verdict<'_>, stage: Phase) -> String {
     let request = verdict.request().map_or("a request".into(), shortened);
-    let idle = verdict.closing().and_then(|closing| closing.idle).map(duration);
+    let idle = verdict.stream().idle().map(duration);
     if let Some(moment) = moment_in_tunnel(verdict, stage, idle.as_deref()) {
         return moment;
     }

@@ -29,6 +29,8 @@ pub struct Survey {
     ttls: HashMap<IpAddr, Option<u8>>,
     /// By the addresses of client and server: the ports whose answer it did not want.
     probed: HashMap<(IpAddr, Option<IpAddr>), HashSet<u16>>,
+    /// Of those, some had connections that the capture holds out of order.
+    blurred: HashSet<(IpAddr, Option<IpAddr>)>,
     /// By client address and server: how often it left without a request.
     left: HashMap<(IpAddr, Endpoint), u32>,
     /// By server: when it reset connections on which it had not said a word.
@@ -87,6 +89,10 @@ impl Survey {
         let answered = stray.and_then(|resets| resets.signs.answers?.numbers());
         self.continued.extend(answered.map(|numbers| (numbers, None)));
         let Some(asker) = client.addr else { return };
+        let is_moved = stream.is_out_of_order() && !stream.is_established();
+        if stream.is_reset_untimely() || stream.resets().is_some() && is_moved {
+            self.blurred.insert((asker, server.addr));
+        }
         let went = stream.is_unasked() && stream.resets().is_some_and(|r| r.by == Side::Client);
         if went {
             *self.left.entry((asker, server)).or_default() += 1;
@@ -130,6 +136,11 @@ impl Survey {
     /// Ports of one host that this client knocked at and went away from.
     pub fn probed(&self, client: Option<IpAddr>, host: Option<IpAddr>) -> usize {
         client.and_then(|client| self.probed.get(&(client, host))).map_or(0, HashSet::len)
+    }
+
+    /// Whether it may have been more.
+    pub fn is_blurred(&self, client: Option<IpAddr>, host: Option<IpAddr>) -> bool {
+        client.is_some_and(|client| self.blurred.contains(&(client, host)))
     }
 
     /// How often this client came to this server and left without a request.

@@ -121,7 +121,7 @@ impl<'a> Verdict<'a> {
 
     fn severity_by_phase(&self) -> Severity {
         let transaction = self.transaction();
-        if self.stream.tls_refusal().is_some() && transaction == Transaction::None {
+        if self.stream.tls_alert().is_some() && transaction == Transaction::None {
             return Severity::Warning;
         }
         let Some(resets) = self.stream.effective_resets() else {
@@ -130,7 +130,7 @@ impl<'a> Verdict<'a> {
                 // What is not in the capture may have been lost.
                 Transaction::Unknown
                     if self.closing().is_some()
-                        && (self.caveats().bad_order || self.lacks_bytes())
+                        && (self.stream.is_out_of_order() || self.lacks_bytes())
                         || self.lacks_fin() =>
                 {
                     Severity::Warning
@@ -153,7 +153,9 @@ impl<'a> Verdict<'a> {
             _ if self.crossed_at().is_some() => Severity::Warning,
             (Phase::BeforeRequest, Transaction::None, Side::Client) => Severity::Harmless,
             // One of the two before, whichever it is.
-            (Phase::Unknown, Transaction::None, Side::Client) if self.stream.is_unserved() => {
+            (Phase::Unknown, Transaction::None, Side::Client)
+                if self.stream.is_unserved() && self.stream.was_accepted() =>
+            {
                 Severity::Harmless
             }
             (Phase::AfterResponse | Phase::Teardown, Transaction::Completed, _)
@@ -165,7 +167,7 @@ impl<'a> Verdict<'a> {
             // Both sides had closed, and each has all that the other said.
             (Phase::Teardown, Transaction::Unknown, _)
                 if self.stream.is_unrecognized()
-                    && !(self.lacks_bytes() || self.caveats().bad_order)
+                    && !(self.lacks_bytes() || self.stream.is_out_of_order())
                     && self.close() != Close::Reset
                     && !self.is_unheard() =>
             {
@@ -206,8 +208,12 @@ impl<'a> Verdict<'a> {
     /// The segment that a passive RST answers.
     pub fn answers(&self) -> Option<u32> {
         let passive = self.form() == Some(Form::Passive);
-        let seen = self.stream.resets().filter(|_| passive)?.signs.answers;
-        seen.map(|seen| seen.frame)
+        let signs = self.stream.resets().filter(|_| passive)?.signs;
+        // What else it may answer may stand behind it.
+        let is_told = |at| {
+            signs.rival_at.is_none_or(|rival| rival < at) && !self.stream.is_out_of_order()
+        };
+        signs.answers.filter(|seen| is_told(seen.time)).map(|seen| seen.frame)
     }
 
     /// The likely cause, if the packets single one out and all streams are known.
@@ -240,7 +246,7 @@ impl<'a> Verdict<'a> {
     /// How far the exchange had come at the first FIN or RST that is seen.
     fn reached(&self) -> Phase {
         let closing = self.stream.closing();
-        let closing = closing.map(|closing| match closing.untimely {
+        let closing = closing.map(|closing| match self.stream.is_end_untimely() {
             true => Phase::Unknown,
             false => closing.stage,
         });
@@ -266,7 +272,7 @@ impl<'a> Verdict<'a> {
 
     /// Whether the transaction was done.
     pub fn transaction(&self) -> Transaction {
-        if self.stream.websocket().is_some() {
+        if self.stream.websocket().is_some() && !self.stream.is_shuffled() {
             return self.transaction_of_messages();
         }
         // What goes through a tunnel counts, not the exchange that opened it.
@@ -381,6 +387,11 @@ impl<'a> Verdict<'a> {
         self.stream.first_end()
     }
 
+    /// How long nothing had been said before that.
+    pub fn idle(&self) -> Option<i64> {
+        self.first_end().and_then(|_| self.stream.idle())
+    }
+
     /// The side of the first FIN or RST, where the capture tells that.
     pub fn closed_by(&self) -> Option<Side> {
         self.stream.closed_by()
@@ -472,7 +483,11 @@ impl<'a> Verdict<'a> {
         let sees = self.stream.is_established() && !is_reset_alone
             || self.leg() == Some(Leg::Upstream);
         // Whether the handshake was completed is not known of some.
-        (sees || self.stage() == Phase::Handshake).then_some(sees)
+        let is_early = self.closing().is_some_and(|c| c.at.time < self.stream.opened);
+        let goes_on =
+            self.stream.is_reset_untimely() && self.stream.may_have_gone_on_after_reset();
+        let is_told = sees && !is_early && !goes_on && !self.stream.is_shuffled();
+        (is_told || self.stage() == Phase::Handshake).then_some(sees)
     }
 
     /// Which of nginx's connections this is, where addresses, log or pairing tell.

@@ -190,7 +190,7 @@ const OF_STREAM: &[(abi::rstdiag_field, OfStream)] = &[
     (abi::RSTDIAG_FIELD_CAUSE, |v, put| put.texts(v.cause().map(|cause| cause.row.word))),
     (abi::RSTDIAG_FIELD_EVIDENCE, |v, put| put.texts(v.cause().map(|c| c.evidence).unwrap_or_default())),
     (abi::RSTDIAG_FIELD_ADVICE, |v, put| put.texts(v.cause().map(|cause| cause.row.advice))),
-    (abi::RSTDIAG_FIELD_IDLE, |v, put| put.numbers(v.first_end().and_then(|close| close.idle))),
+    (abi::RSTDIAG_FIELD_IDLE, |v, put| put.numbers(v.idle())),
     (abi::RSTDIAG_FIELD_CLIENT, |v, put| put.shown(v.client())),
     (abi::RSTDIAG_FIELD_SERVER, |v, put| put.shown(v.server())),
     (abi::RSTDIAG_FIELD_REQUESTS, |v, put| put.numbers(v.requests().map(clamp))),

@@ -147,6 +147,26 @@ impl Half {
         }
     }
 
+    /// The peer acknowledges a number from before the first one that is seen: it stands behind what
+    /// it was sent before, and the count starts there.
+    pub fn begin_before(&mut self, number: u32) {
+        let ahead = -self.position(number);
+        if self.by_syn || self.has_begun() || !(1..=FURTHEST).contains(&ahead) {
+            return;
+        }
+        self.losses.astray = true;
+        // An end that is seen is counted from there already.
+        if self.cut.is_none() && self.limit.is_none() {
+            self.base = Some(number);
+            (self.acked, self.told) = (self.acked + ahead, self.told + ahead);
+        }
+    }
+
+    /// The first number that is seen is the one behind this SYN, which stands further on.
+    pub fn goes_on_from(&self, seq: u32) -> bool {
+        !self.by_syn && self.base == Some(seq.wrapping_add(1))
+    }
+
     fn has_begun(&self) -> bool {
         self.next > 0 || self.sent > 0
     }
@@ -263,12 +283,14 @@ impl Half {
         })
     }
 
-    /// The reset had no effect: what was put aside is taken after all.
-    pub fn uncut(&mut self, hand_on: &mut dyn FnMut(i64, Piece<'_>)) {
-        let Some(cut) = self.cut.take() else { return };
+    /// The reset had no effect: what was put aside is taken after all. Tells whether there was any.
+    pub fn uncut(&mut self, hand_on: &mut dyn FnMut(i64, Piece<'_>)) -> bool {
+        let Some(cut) = self.cut.take() else { return false };
+        let is_any = !cut.behind.segments.is_empty();
         for (start, held) in cut.behind.segments {
             self.take(start, held.len, &held.bytes, hand_on);
         }
+        is_any
     }
 
     /// Goes on from an earlier state: takes over from the later one what was learned of the ends
@@ -298,7 +320,7 @@ impl Half {
         let end = whole.min(self.known_end());
         if end <= self.next || start >= end {
             // A keep-alive probe stands right before the start, and nothing further ahead.
-            self.losses.astray |= start < -1 && !self.has_begun();
+            self.losses.astray |= start < -1 && !(self.by_syn && self.has_begun());
             return false;
         }
         self.sent = self.sent.max(end);

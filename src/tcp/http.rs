@@ -244,6 +244,8 @@ pub struct Http {
     heard: i64,
     /// Which of the requests so far are answered, nobody can tell.
     unpaired: bool,
+    /// Nor of those that begin before this position, wherever they stand in the capture.
+    unpaired_before: Option<i64>,
     /// What is answered now may have been asked by bytes before this position, not seen yet.
     unseen: Option<i64>,
     /// Like [`Exchange::asked_before`], of responses that others have followed since.
@@ -478,6 +480,10 @@ impl Http {
                         }
                         let ends_line = goes_on && memchr::memchr(b'\n', bytes).is_some();
                         let line = if ends_line { request_line(head) } else { None };
+                        // A whole line without a version is none of HTTP/1.x.
+                        if ends_line && line.is_none() {
+                            return self.lose_requests();
+                        }
                         return self.note_request(line);
                     };
                     bytes = rest;
@@ -623,11 +629,14 @@ impl Http {
 
     fn begin_request(&mut self, at: i64) {
         self.begun += 1;
-        self.unpaired = false;
+        self.unpaired &= self.unpaired_before.is_some_and(|before| before > at);
         self.requests.serial = self.begun;
         self.requests.state = State::Head(Vec::new());
         if matches!(self.responses.state, State::Cut(0)) {
             self.end_cut_response();
+        }
+        if self.unpaired {
+            return;
         }
         let serial = self.begun;
         while let Some(asked_before) = self.answered_early.pop_front() {
@@ -639,7 +648,11 @@ impl Http {
             (exchange.serial, exchange.sent) = (serial, Progress::Begun);
             exchange.request_start = at;
         } else if self.open.len() < limits::PIPELINED {
+            // It is what was answered by that which nobody can read.
+            let is_answered = self.unseen.is_some_and(|before| before > at)
+                && matches!(self.responses.state, State::Lost);
             self.open.push_back(Exchange {
+                answered: if is_answered { Progress::Lost } else { Progress::None },
                 serial,
                 sent: Progress::Begun,
                 request_start: at,
@@ -744,7 +757,7 @@ impl Http {
                     self.responses.state = State::Idle;
                 }
                 false => {
-                    self.unpaired = true;
+                    (self.unpaired, self.unpaired_before) = (true, self.unseen);
                     self.forget();
                 }
             }

@@ -9,6 +9,7 @@ pub mod half;
 pub mod hpack;
 pub mod http;
 pub mod http2;
+pub mod order;
 pub mod phase;
 pub mod proxied;
 pub mod segment;

@@ -14,6 +14,7 @@ use crate::tcp::app::{App, Around, Layer};
 use crate::tcp::half::{self, Half, Piece};
 use crate::tcp::http::{self, EndsBy, Exchange, Progress};
 use crate::tcp::http2::Http2;
+use crate::tcp::order::{Beside, Order};
 use crate::tcp::phase::Phase;
 use crate::tcp::segment::{Endpoint, Header, Segment};
 use crate::tcp::talk::Talk;
@@ -130,7 +131,7 @@ pub struct Closing {
     pub stage: Phase,
     /// Nanoseconds since the last segment that brought data, if any did. What only says that
     /// the end is near is none.
-    pub idle: Option<i64>,
+    idle: Option<i64>,
     /// What of either side's data had been seen by then, by [`Side`].
     seen: [i64; 2],
     /// What of either side's data the other had acknowledged by then.
@@ -138,7 +139,8 @@ pub struct Closing {
     /// What either side was known to have sent by then, a FIN included.
     told: [i64; 2],
     /// By the time stamps, data or a FIN of the other side stands on the wrong side of it.
-    pub untimely: bool,
+    untimely: bool,
+    beside: Beside,
 }
 
 /// The RSTs of a stream. Its first one is the first that had an effect, if any had.
@@ -165,9 +167,10 @@ pub struct Resets {
     /// It goes on with a number, and nothing of its side was seen before: no answer to a SYN.
     is_late: bool,
     /// As [`Closing::untimely`].
-    pub untimely: bool,
-    /// By the time stamps, the other side reset first.
-    contested: bool,
+    untimely: bool,
+    beside: Beside,
+    /// When one of the others was sent first.
+    rival_at: Option<CaptureTime>,
     /// Where it stands in its direction.
     position: i64,
     /// The capture was out of order before it.
@@ -177,6 +180,12 @@ pub struct Resets {
 }
 
 impl Resets {
+    /// Its number is what this segment asks for.
+    fn is_answer_to(&self, segment: &Segment<'_>) -> bool {
+        let is_asked = |key: &Key| key.0 == self.by && key.4 == segment.tcp.ack;
+        segment.tcp.ack_flag && self.keys.iter().flatten().any(is_asked)
+    }
+
     /// A RST of this side without identification, which answers, is from now on a new one.
     fn expect_answer(&mut self, side: Side) {
         for key in &mut self.keys {
@@ -305,8 +314,7 @@ pub struct Stream {
     last_data: Option<CaptureTime>,
     /// Nobody can tell whether that was data.
     may_be_farewell: bool,
-    /// The latest time stamp.
-    latest: CaptureTime,
+    order: Order,
     /// The last request that began.
     asked: Option<Asked>,
     last_speaker: Option<Side>,
@@ -377,7 +385,7 @@ impl Stream {
             app: App::Undecided,
             last_data: None,
             may_be_farewell: false,
-            latest: segment.time,
+            order: Order::from(segment.time),
             asked: None,
             last_speaker: None,
             alerted: [false; 2],
@@ -433,14 +441,35 @@ impl Stream {
         let Some(closing) = self.closing() else { return false };
         let late = self.late_fins.iter().find(|late| late.closing.by == side);
         let fin = self.fins[side as usize].or(late.map(|late| late.fin));
+        if self.is_shuffled() {
+            return true;
+        }
         // By the time stamps, it has, be it by a RST.
-        let contested = self.effective_resets().is_some_and(|r| r.contested && r.by != side);
+        let is_rival =
+            |at: CaptureTime, rival: CaptureTime| rival < at || self.order.may_swap(at, rival);
+        let contested = self.effective_resets().is_some_and(|resets| {
+            resets.rival_at.is_some_and(|rival| is_rival(resets.at.time, rival))
+        });
         if contested || fin.is_some_and(|fin| fin.at.time < closing.at.time) {
+            return true;
+        }
+        if side != closing.by && self.may_have_ended_before(closing, fin) {
             return true;
         }
         let by_reset = closing.by == side && self.is_reset(closing.at.frame);
         by_reset && self.may_have_gone_on_after_reset()
             || self.may_lack_fin_at(side, closing.told[side as usize], closing.stage)
+    }
+
+    /// Whether the end of the other side that is seen may have come before the first one in the
+    /// capture, which no number tells.
+    fn may_have_ended_before(&self, closing: &Closing, fin: Option<Fin>) -> bool {
+        let end = self.fins[closing.by as usize].map_or(i64::MAX, |own| own.at_number);
+        let by_fin = fin.filter(|fin| fin.heard <= end).map(|fin| fin.at.time);
+        let resets = self.effective_resets().filter(|resets| resets.by != closing.by);
+        let by_reset = resets.map(|resets| resets.at.time);
+        let mut ends = by_fin.into_iter().chain(by_reset);
+        ends.any(|at| at < closing.at.time || self.order.may_swap(closing.at.time, at))
     }
 
     /// The side that reset has sent more, or its peer has acknowledged more, than the RST's number
@@ -450,14 +479,19 @@ impl Stream {
         let half = &self.halves[resets.by as usize];
         let is_seen = self.fins[resets.by as usize].is_some();
         let is_late = self.late_fins.iter().any(|late| late.closing.by == resets.by);
-        is_late || half.cut().is_some_and(|cut| half.acked() > cut) && !is_seen
+        // Its side has acknowledged more than it does, and nobody can tell when.
+        let peer = &self.halves[resets.by.peer() as usize];
+        let is_stale = resets.signs.ack_flag && peer.acked() > resets.beside.heard;
+        is_late
+            || half.cut().is_some_and(|cut| half.acked() > cut) && !is_seen
+            || is_stale && self.is_reset_untimely()
     }
 
     /// Whether this side may have sent a FIN that is not seen.
     pub fn may_lack_fin(&self, side: Side) -> bool {
         let stage = match self.closing() {
             Some(closing) => closing.stage,
-            None => self.stage(self.latest, None),
+            None => self.stage(self.order.latest(), None),
         };
         self.may_lack_fin_at(side, self.halves[side as usize].told(), stage)
     }
@@ -488,14 +522,46 @@ impl Stream {
                     && (phase == Phase::Teardown || self.first_end().is_some())
             }
             // What was lost may have come before it.
-            false => !self.has_lost_any(),
+            false => !(self.has_lost_any() || self.is_out_of_order()),
         };
         Some(if is_told { phase } else { Phase::Unknown })
     }
 
     /// By the time stamps, something of the other side stands on the wrong side of the first RST.
     pub fn is_reset_untimely(&self) -> bool {
-        self.resets().is_some_and(|resets| resets.untimely)
+        self.resets().is_some_and(|resets| {
+            resets.untimely || self.order.may_cross(resets.at.time, resets.beside)
+        }) || self.is_shuffled()
+    }
+
+    /// Something of the other side may stand on the wrong side of the first end.
+    pub fn is_end_untimely(&self) -> bool {
+        self.closing().is_some_and(|closing| {
+            closing.untimely || self.order.may_cross(closing.at.time, closing.beside)
+        }) || self.is_shuffled()
+    }
+
+    /// Segments stand behind ones that were sent after them.
+    pub fn is_out_of_order(&self) -> bool {
+        self.bad_order || self.order.is_moved()
+    }
+
+    /// The same, and time stamps do not tell where they belong.
+    pub fn is_order_untold(&self) -> bool {
+        self.order.is_off()
+    }
+
+    /// The capture holds the segments in no order that tells anything.
+    pub fn is_shuffled(&self) -> bool {
+        self.order.is_lost()
+    }
+
+    /// How long nothing was said before the first FIN or RST that is seen, if anything was.
+    pub fn idle(&self) -> Option<i64> {
+        let idle = self.closing()?.idle?;
+        let is_farewell = self.http2().is_some_and(|http| http.goaway.is_some());
+        let is_told = !self.is_end_untimely() && !self.order.blurs(idle);
+        (is_told && !(is_farewell && self.is_out_of_order())).then_some(idle)
     }
 
     /// How far the exchange had come at the first FIN or RST or, without one, now. Where the first
@@ -517,7 +583,7 @@ impl Stream {
             !may_have_ended || is_before && !(is_end && self.lasts_until_close())
         };
         let is_told = [Side::Client, Side::Server].into_iter().all(is_told);
-        let is_timely = self.closing().is_none_or(|closing| !closing.untimely);
+        let is_timely = !self.is_end_untimely();
         if is_told && is_timely {
             stage
         } else {
@@ -555,7 +621,21 @@ impl Stream {
 
     /// The side that sent the last data.
     pub fn spoke_last(&self) -> Option<Side> {
-        self.last_speaker
+        let last = self.last_speaker?;
+        match self.is_out_of_order() {
+            true => self.spoke_last_by_numbers(),
+            false => Some(last),
+        }
+    }
+
+    /// Who acknowledges all that the other side said spoke last.
+    fn spoke_last_by_numbers(&self) -> Option<Side> {
+        let has_all = |side: Side| {
+            let half = &self.halves[side.peer() as usize];
+            half.end() <= 0 || self.said_to[side as usize] >= half.end()
+        };
+        let spoke = |side: &Side| self.has_spoken(*side) && has_all(*side);
+        [Side::Client, Side::Server].into_iter().find(spoke)
     }
 
     /// Data of this side was seen.
@@ -636,6 +716,10 @@ impl Stream {
     pub fn rest(&mut self) {
         self.last_key = [None; 2];
         self.syn_key = [None; 2];
+        // Of one that is open, or never was, few segments are kept.
+        if self.established && self.is_over() {
+            self.order.rest();
+        }
     }
 
     /// The handshake is complete, or the capture starts after it.
@@ -662,8 +746,9 @@ impl Stream {
     pub fn close(&self) -> Close {
         let hidden = [Side::Client, Side::Server].map(|side| self.may_lack_fin(side));
         match (self.fins, self.effective_resets()) {
-            (fins, Some(resets))
-                if resets.untimely
+            _ if self.is_shuffled() => Close::Unknown,
+            (fins, Some(_))
+                if self.is_reset_untimely()
                     && (fins.iter().any(Option::is_some) || !self.late_fins.is_empty()) =>
             {
                 Close::Unknown
@@ -723,7 +808,8 @@ impl Stream {
         let peer = closing.by.peer();
         let Some(fin) = self.fins[peer as usize] else { return false };
         let half = &self.halves[peer as usize];
-        (half.losses.gap || half.next() < fin.end) && closing.seen[peer as usize] < fin.end
+        let is_open = closing.seen[peer as usize] < fin.end || self.is_out_of_order();
+        (half.losses.gap || half.next() < fin.end) && is_open
     }
 
     /// Nothing but RSTs is in the capture.
@@ -759,6 +845,9 @@ impl Stream {
     }
 
     fn count(&self, side: Side, of: impl Fn(&Talk) -> u64) -> Option<u64> {
+        if self.is_shuffled() || self.is_reset_untimely() {
+            return None;
+        }
         match self.app.talk().filter(|talk| !talk.is_unrecognized()) {
             Some(talk) => {
                 let half = &self.halves[side as usize];
@@ -793,7 +882,7 @@ impl Stream {
             let closed = self.fins[peer as usize].is_some() || self.may_lack_fin(peer);
             (self.unacked(*side) > 0 || crossed) && !self.lacks(*side) && !closed
         };
-        let known = is_seen && self.is_unrecognized();
+        let known = is_seen && self.is_unrecognized() && !self.is_out_of_order();
         [Side::Client, Side::Server].into_iter().find(is_cut).filter(|_| known)
     }
 
@@ -838,9 +927,14 @@ impl Stream {
         self.talk().map(|_| http2)
     }
 
+    /// The alert that ended the TLS handshake, as it seems.
+    pub fn tls_alert(&self) -> Option<Alert> {
+        self.app.tls()?.refusal()
+    }
+
     /// The alert that ended the TLS handshake before the connection ended.
     pub fn tls_refusal(&self) -> Option<Alert> {
-        let alert = self.app.tls()?.refusal()?;
+        let alert = self.tls_alert()?;
         let in_time = self.closing.is_none_or(|closing| alert.frame <= closing.at.frame);
         let is_told = match alert.description {
             // Only what the client says tells whether that is what the server answers.
@@ -851,10 +945,10 @@ impl Stream {
             // Its length alone tells an alert from a farewell only while the peer has not finished.
             None => {
                 let is_lacking = self.halves.iter().any(Half::lacks_segments);
-                self.shows(alert.by.peer()) && !is_lacking
+                self.shows(alert.by.peer()) && !is_lacking && !self.is_out_of_order()
             }
         };
-        ((in_time || self.bad_order) && is_told).then_some(alert)
+        ((in_time || self.is_out_of_order()) && is_told).then_some(alert)
     }
 
     /// The exchange that was open at the end, else the last one.
@@ -865,7 +959,9 @@ impl Stream {
     /// Whether the client may have sent another request behind this exchange, the last that is
     /// seen: the capture lacks bytes there, or shows too little of them.
     pub fn may_be_followed(&self, last: &Exchange) -> bool {
-        if self.is_reset_untimely() && self.websocket().is_none() {
+        let is_untimely = self.is_reset_untimely() && self.websocket().is_none();
+        let asks_late = self.order.asks_late && self.http2().is_some();
+        if self.is_shuffled() || is_untimely || asks_late || self.is_astray() {
             return true;
         }
         let hides = match last.answered {
@@ -900,6 +996,11 @@ impl Stream {
             || self.lacks(Side::Client)
             || self.client_half().has_hole()
             || self.client_half().beyond() > 1
+    }
+
+    /// The capture, joined in the middle, holds what was sent before that which it begins with.
+    fn is_astray(&self) -> bool {
+        self.mid_stream() && self.halves.iter().any(|half| half.losses.astray)
     }
 
     fn begun(&self) -> u64 {
@@ -972,7 +1073,10 @@ impl Stream {
         let is_lost = self.http2().is_some() && self.lacks(Side::Server);
         let counted = self.app.tls().is_none() && !is_lost;
         let begun = counted && !matches!(exchange.answered, Progress::None | Progress::Lost);
-        let is_framed = begun && !exchange.may_be_whole;
+        // What is said in a tunnel may stand before that which opened it.
+        let is_read = !self.is_tunnelled() || self.websocket().is_some();
+        let is_told = is_read || !self.is_out_of_order();
+        let is_framed = begun && !exchange.may_be_whole && is_told;
         let end = exchange.response_end.filter(|_| is_framed && self.shows(Side::Client))?;
         let half = self.server_half();
         let fin = self.fins[Side::Server as usize].map_or(i64::MAX, |fin| fin.at_number);
@@ -997,7 +1101,9 @@ impl Stream {
     /// Nothing of this side was seen but its handshake, and the capture could not have missed
     /// it.
     fn has_said_nothing(&self, side: Side) -> bool {
-        self.halves[side as usize].sent() == 0 && !self.may_have_missed(side)
+        self.halves[side as usize].sent() == 0
+            && !self.may_have_missed(side)
+            && !self.is_reset_untimely()
     }
 
     /// Whether the capture may lack something that this side sent: it does not hold this
@@ -1051,7 +1157,7 @@ impl Stream {
             gap: !one_sided && self.halves.iter().any(lacks),
             truncated: self.halves.iter().any(|half| half.losses.truncated),
             encrypted: self.app.tls().is_some_and(|tls| tls.plain().is_none()),
-            bad_order: self.bad_order,
+            bad_order: self.bad_order || self.is_shuffled() || self.is_end_untimely(),
         }
     }
 
@@ -1096,6 +1202,7 @@ impl Stream {
         match stage {
             // What was sent and is not in the capture may have been anything.
             _ if self.lacks(Side::Client) || self.lacks(Side::Server) => Phase::Unknown,
+            _ if self.is_astray() => Phase::Unknown,
             // What the server sent before that may have been the response.
             stage if stage <= Phase::AwaitingResponse && self.server_half().is_late => {
                 Phase::Unknown
@@ -1215,20 +1322,26 @@ impl Stream {
         let Header { syn, fin, rst, .. } = segment.tcp;
         self.shows_others = self.shows_others || !(syn || fin || rst);
         // Where time stamps go back, so does the order of the segments.
-        self.bad_order |= segment.time < self.latest;
-        self.latest = self.latest.max(segment.time);
+        self.bad_order |= self.order.note(side, segment);
         if segment.tcp.rst {
             return self.reset(side, segment, copy);
         }
         if segment.payload_len > 0 || segment.tcp.fin {
-            self.note_said(side, segment.time);
+            self.note_said(side, segment);
         }
         if let Some(resets) = &mut self.resets {
             resets.expect_answer(side.peer());
+            let is_before = self.order.may_swap(resets.at.time, segment.time)
+                || segment.time < resets.at.time;
+            resets.untimely |= segment.tcp.syn && segment.time < resets.at.time;
+            if resets.by != side && is_before && resets.is_answer_to(segment) {
+                resets.signs.rival_at = Some(segment.time);
+            }
         }
         let is_anew = segment.tcp.syn && self.is_new_syn(side, segment) && !copy;
-        if is_anew && self.is_reborn(side, segment.time) {
+        if is_anew && self.is_reborn(side, segment) {
             self.revive();
+            self.order.begin_anew();
             self.halves = Default::default();
             (self.heard_open, self.said_at) = Default::default();
             (self.said_to, self.acked_at) = ([i64::MIN; 2], [(i64::MIN, 0); 2]);
@@ -1245,6 +1358,9 @@ impl Stream {
             self.trace.note(side, segment, Place { off, fresh, established });
         }
         self.revive_if_alive();
+        if segment.tcp.fin {
+            self.note_earlier_fin(side, segment);
+        }
         if segment.tcp.fin && self.fins[side as usize].is_none() {
             match self.effective_resets() {
                 None => self.finish(side, segment),
@@ -1269,8 +1385,25 @@ impl Stream {
 
     /// Notes when a side sent data or a FIN, which may have been before an end of the other side that
     /// it stands behind.
-    fn note_said(&mut self, side: Side, at: CaptureTime) {
+    fn note_said(&mut self, side: Side, segment: &Segment<'_>) {
+        let at = segment.time;
         self.said_at[side as usize] = self.said_at[side as usize].max(Some(at));
+        let peer = side.peer();
+        let heard = self.halves[peer as usize].position(segment.tcp.ack);
+        let answers = self.fins[peer as usize]
+            .is_some_and(|fin| segment.tcp.ack_flag && heard > fin.at_number);
+        let start = self.halves[side as usize].position(segment.tcp.seq);
+        let is_beside = |by: Side, beside: &Beside| by == peer && start >= beside.heard;
+        if let Some(closing) = &mut self.closing {
+            if !answers && is_beside(closing.by, &closing.beside) {
+                closing.beside.note(at);
+            }
+        }
+        if let Some(resets) = &mut self.resets {
+            if is_beside(resets.by, &resets.beside) {
+                resets.beside.note(at);
+            }
+        }
         if let Some(closing) = self.closing.as_mut().filter(|closing| closing.by != side) {
             if at < closing.at.time {
                 (closing.untimely, closing.idle) = (true, None);
@@ -1279,6 +1412,43 @@ impl Stream {
         if let Some(resets) = self.resets.as_mut().filter(|resets| resets.by != side) {
             resets.untimely |= at < resets.at.time;
         }
+    }
+
+    /// Something stands behind an end of this side that may have been sent before it.
+    fn note_beside(&mut self, by: Side, at: CaptureTime) {
+        if let Some(closing) = self.closing.as_mut().filter(|closing| closing.by == by) {
+            closing.beside.note(at);
+        }
+        if let Some(resets) = self.resets.as_mut().filter(|resets| resets.by == by) {
+            resets.beside.note(at);
+        }
+    }
+
+    /// By the time stamps, something stands before this end that was sent after it. What its side
+    /// has said before its number is in order.
+    fn is_untimely(&self, side: Side, end: &Segment<'_>) -> bool {
+        let own = &self.halves[side as usize];
+        let is_beyond = end.tcp.rst && own.position(end.tcp.seq) < own.end();
+        let is_later = |by: Side| self.said_at[by as usize].is_some_and(|at| at > end.time);
+        is_later(side.peer()) || is_beyond && is_later(side)
+    }
+
+    /// What stands before this end.
+    fn beside(&self, side: Side, end: &Segment<'_>) -> Beside {
+        let peer = side.peer() as usize;
+        let fin = i64::from(self.fins[peer].is_some());
+        let half = &self.halves[peer];
+        let heard = match end.tcp.ack_flag {
+            true => half.position(end.tcp.ack),
+            false => half.acked(),
+        };
+        let is_beside = half.end() + fin > heard;
+        let peers = self.said_at[peer].filter(|_| is_beside);
+        // Nor was this side's own data sent before a RST that bears a number before it.
+        let own = &self.halves[side as usize];
+        let is_beyond = end.tcp.rst && own.position(end.tcp.seq) < own.end();
+        let own = self.said_at[side as usize].filter(|_| is_beyond);
+        Beside { heard, before: peers.max(own), behind: None }
     }
 
     /// The first message or SYN tells the sides apart where ports could only suggest.
@@ -1320,6 +1490,7 @@ impl Stream {
         self.acked_at.reverse();
         self.said_to.reverse();
         self.said_at.reverse();
+        self.order.turn_round();
         self.trace.turn_round();
         if let Some(closing) = &mut self.closing {
             closing.by = closing.by.peer();
@@ -1355,7 +1526,7 @@ impl Stream {
         let key = key(side, segment);
         let same = self.last_key[side as usize].replace(key) == Some(key);
         let counted = key.1 != 0;
-        let at_once = segment.time.since(self.latest) < COPIED_WITHIN;
+        let at_once = segment.time.since(self.order.latest()) < COPIED_WITHIN;
         let follows = same && last_side == Some(side) && at_once;
         // No sender repeats a SYN so soon.
         self.copies |= same && counted || follows && segment.tcp.syn;
@@ -1375,8 +1546,18 @@ impl Stream {
         if tcp.syn {
             self.halves[side as usize].syn(tcp.seq);
             match side {
-                Side::Client => self.syn = true,
+                Side::Client => {
+                    self.syn = true;
+                    // What the server sent may answer what the SYN bears.
+                    let is_unseen = segment.payload_len > 0 && !self.syn_ack;
+                    self.halves[Side::Server as usize].is_late |=
+                        is_unseen && self.server_half().started();
+                }
                 Side::Server => {
+                    let is_late = self.halves[side as usize].goes_on_from(tcp.seq);
+                    if is_late && self.client_half().acked() > 0 {
+                        (self.established, self.opened_unseen) = (true, true);
+                    }
                     self.syn_ack = true;
                     self.syn_acked_at = Some(segment.time);
                     // It repeats the number of the SYN.
@@ -1395,6 +1576,12 @@ impl Stream {
             let given_up = self.resets().is_some_and(|resets| {
                 resets.effective && resets.by == side && segment.time >= resets.at.time
             });
+            if completes && given_up && !self.established {
+                self.note_beside(side, segment.time);
+            }
+            if completes && self.established && segment.time < self.opened && !tcp.fin {
+                self.opened = segment.time;
+            }
             if completes && !self.established && !given_up {
                 self.established = true;
                 // A FIN does not complete the handshake, but comes after that.
@@ -1452,13 +1639,27 @@ impl Stream {
                 half.doubt(segment.tcp.ack);
             }
         }
+        if !segment.tcp.syn {
+            half.begin_before(segment.tcp.ack);
+        }
         let acked = half.position(segment.tcp.ack);
         half.acknowledge(acked);
+        let seen = half.end() + i64::from(self.fins[peer as usize].is_some());
+        // What was given up may come yet.
+        let owes = half.lacks_acked() || half.acked() > seen || self.given_up.is_some();
+        self.order.owe(peer, owes, segment.time);
         // By the time stamps, the RST came when its number was out of the window already.
         let is_late = |resets: &Resets| {
             resets.by == peer && segment.time < resets.at.time && resets.position + 1 < acked
         };
-        if self.established && self.effective_resets().is_some_and(is_late) {
+        // Nor has a side reset that acknowledges more than its RST did.
+        let goes_on = |resets: &Resets| {
+            let ahead = acked - resets.beside.heard;
+            let is_own = resets.by == side && resets.signs.ack_flag && resets.beside.heard >= 0;
+            is_own && (1..=FURTHEST_RESET).contains(&ahead)
+        };
+        let is_alive = |resets: &Resets| is_late(resets) || goes_on(resets);
+        if self.established && self.effective_resets().is_some_and(is_alive) {
             self.revive();
         }
         // Nothing that was not seen stands before it; its own FIN, if seen, stands there or behind.
@@ -1522,8 +1723,11 @@ impl Stream {
             self.asked = Some(Asked { at: segment.time, begun: now.begun, earlier });
         }
         if !fresh {
+            self.note_earlier_speech(side, start + i64::from(len), segment.time);
             return false;
         }
+        self.note_arrival(side, start, segment.time);
+        self.note_earlier_speech(side, start + i64::from(len), segment.time);
         self.alerted[side as usize] = ends_in_tls_alert(bytes, len);
         let is_alert = is_tls_alert(bytes, len);
         // What is so short, and cut, alone or behind a loss, may be a farewell, too; and what
@@ -1531,9 +1735,13 @@ impl Stream {
         let is_hidden = || {
             bytes.len() < len as usize
                 || is_alert && self.app.tls().is_none()
+                || is_alert && !self.is_past_tls_handshake() && self.has_lost_any()
                 || (self.http2().is_some() || self.talk().is_none()) && self.has_lost_any()
         };
-        self.may_be_farewell = start > known || len <= FAREWELL && is_hidden();
+        let is_earlier = self.last_data.is_some_and(|last| segment.time < last);
+        self.may_be_farewell = start > known
+            || len <= FAREWELL && is_hidden()
+            || is_earlier && self.may_be_farewell;
         let last_data = self.last_data;
         if !(is_alert && self.is_past_tls_handshake()) {
             self.note_speech(side, segment.time, now.said != told.said);
@@ -1552,6 +1760,13 @@ impl Stream {
             self.bad_order = true;
         }
         true
+    }
+
+    /// Notes that something of this side is seen that starts here, which may have been acknowledged.
+    fn note_arrival(&mut self, side: Side, start: i64, now: CaptureTime) {
+        if self.halves[side as usize].acked() > start {
+            self.order.settle(side, now);
+        }
     }
 
     /// From now on, an alert of TLS says only that no more is to come.
@@ -1577,6 +1792,16 @@ impl Stream {
                 let end = self.halves[side as usize].next();
                 self.burst = Some(Burst { time: now, end });
             }
+        }
+    }
+
+    /// Data came that was seen before, and was sent earlier by the time stamps.
+    fn note_earlier_speech(&mut self, side: Side, end: i64, at: CaptureTime) {
+        let is_last =
+            self.last_speaker == Some(side) && end == self.halves[side as usize].end();
+        if is_last && self.last_data.is_some_and(|last| at < last) {
+            self.last_data = Some(at);
+            self.closing = self.closing.map(|closing| Closing { idle: None, ..closing });
         }
     }
 
@@ -1651,11 +1876,12 @@ impl Stream {
         let fin = self.fin_of(side, segment);
         let half = &mut self.halves[side as usize];
         half.stop_at(fin.end);
-        let late = half.acked() > fin.end;
+        let late = half.acked() > fin.at_number;
         self.fins[side as usize] = Some(fin);
         self.end_if_all_is_there();
         if late {
-            self.note_late_fin(side, fin.end);
+            self.order.settle(side, segment.time);
+            self.note_late_fin(side, fin.at_number);
         }
         self.note_closing(side, segment);
         // Whoever acknowledged this FIN before it was seen may have gone on since it was sent.
@@ -1665,6 +1891,22 @@ impl Stream {
             {
                 closing.stage = Phase::Unknown;
             }
+        }
+    }
+
+    /// Takes a FIN for the first of its side that stands behind one which was sent after it, by
+    /// the time stamps.
+    fn note_earlier_fin(&mut self, side: Side, segment: &Segment<'_>) {
+        let first = Mark { frame: segment.frame, time: segment.time };
+        let Some(fin) = &mut self.fins[side as usize] else { return };
+        if first.time >= fin.at.time {
+            return;
+        }
+        let late = std::mem::replace(&mut fin.at, first);
+        let is_untimely = self.is_untimely(side, segment);
+        if let Some(closing) = self.closing.as_mut().filter(|closing| closing.at == late) {
+            (closing.at, closing.idle) = (first, None);
+            closing.untimely |= is_untimely;
         }
     }
 
@@ -1680,6 +1922,9 @@ impl Stream {
     /// teardown; if not, it counts only if the RST turns out to have had no effect.
     fn finish_behind_reset(&mut self, side: Side, segment: &Segment<'_>) {
         let fin = self.fin_of(side, segment);
+        if self.halves[side as usize].acked() > fin.at_number {
+            self.order.settle(side, segment.time);
+        }
         let Some(cut) = self.halves[side as usize].cut() else { return };
         let closing = self.closing_now(side, segment);
         // The RST's own number is the one behind the FIN, if the FIN came first.
@@ -1695,6 +1940,12 @@ impl Stream {
             let by_reset = |old: &Closing| self.is_reset(old.at.frame);
             if let Some(old) = self.closing.filter(by_reset) {
                 self.closing = Some(Closing { stage: old.stage, idle: old.idle, ..closing });
+            }
+            // Who acknowledged this FIN closed after it.
+            let answers =
+                self.fins[side.peer() as usize].is_some_and(|f| f.heard > fin.at_number);
+            if self.closing.is_some_and(|old| answers && old.by == side.peer()) {
+                self.closing = Some(Closing { stage: Phase::Unknown, ..closing });
             }
             if let Some(resets) = &mut self.resets {
                 resets.phase = Phase::Teardown;
@@ -1785,14 +2036,13 @@ impl Stream {
             resets.keys[0] = key;
             if resets.effective {
                 // The time stamps tell which of one side is the first.
-                resets.contested |= resets.by != side && segment.time < resets.at.time;
-                if resets.by == side && segment.time < resets.at.time {
-                    let first = Mark { frame: segment.frame, time: segment.time };
-                    let late = std::mem::replace(&mut resets.at, first);
-                    resets.untimely = true;
-                    if let Some(closing) = self.closing.as_mut().filter(|c| c.at == late) {
-                        closing.at = first;
-                    }
+                if !copy {
+                    let at = resets.rival_at.map_or(segment.time, |at| at.min(segment.time));
+                    resets.rival_at = Some(at);
+                    resets.beside.note(segment.time);
+                }
+                if segment.time < resets.at.time && !self.is_out_of_window(side, segment) {
+                    self.note_earlier_reset(side, segment);
                 }
                 return;
             }
@@ -1834,8 +2084,9 @@ impl Stream {
             crossed_at: None,
             stage,
             is_late: !half_started && !segment.tcp.ack_flag,
-            untimely: self.said_at[side.peer() as usize].is_some_and(|at| at > segment.time),
-            contested: false,
+            untimely: self.is_untimely(side, segment),
+            beside: self.beside(side, segment),
+            rival_at: None,
             position,
             bad_order: self.bad_order,
             keys,
@@ -1845,8 +2096,24 @@ impl Stream {
             resets.phase = phase;
         }
         self.note_closing(side, segment);
+        if let Some(closing) = self.closing.as_mut().filter(|c| c.at.time > segment.time) {
+            (closing.untimely, closing.idle) = (true, None);
+        }
         if untaken {
             self.revive();
+        }
+    }
+
+    /// By the time stamps, this RST is the first.
+    fn note_earlier_reset(&mut self, side: Side, segment: &Segment<'_>) {
+        let first = Mark { frame: segment.frame, time: segment.time };
+        let Some(resets) = &mut self.resets else { return };
+        let late = std::mem::replace(&mut resets.at, first);
+        (resets.by, resets.untimely) = (side, true);
+        if let Some(closing) = self.closing.as_mut().filter(|closing| closing.at == late) {
+            closing.untimely |=
+                closing.by != side || self.said_at[side.peer() as usize] > Some(first.time);
+            (closing.at, closing.by, closing.idle) = (first, side, None);
         }
     }
 
@@ -1903,8 +2170,12 @@ impl Stream {
 
     /// Whether a SYN of this side begins the connection anew: it has reset one that was not
     /// established, as an answer to a segment of an older one, or because nobody listened yet.
-    fn is_reborn(&self, side: Side, at: CaptureTime) -> bool {
-        let is_later = self.effective_resets().is_some_and(|resets| at >= resets.at.time);
+    fn is_reborn(&self, side: Side, segment: &Segment<'_>) -> bool {
+        let start = self.halves[side as usize].position(segment.tcp.seq.wrapping_add(1));
+        // What goes on from this SYN belongs to it, wherever it stands.
+        let is_later = self
+            .effective_resets()
+            .is_some_and(|resets| segment.time >= resets.at.time && resets.position != start);
         self.ended_by_reset_of(side) && !self.established && is_later
     }
 
@@ -1930,10 +2201,19 @@ impl Stream {
         self.given_up = None;
         let frame = resets.at.frame;
         for side in [Side::Client, Side::Server] {
-            self.hand_on(side, |half, then| half.uncut(then));
+            // When that came was not noted.
+            if self.hand_on(side, |half, then| half.uncut(then)) {
+                let is_data = self.late_fins.iter().all(|late| late.closing.by != side);
+                self.last_data = self.said_at[side as usize].filter(|_| is_data);
+            }
         }
         self.closing = self.closing.filter(|closing| closing.at.frame != frame);
-        for LateFin { fin, mut closing } in std::mem::take(&mut self.late_fins) {
+        let mut late_fins = std::mem::take(&mut self.late_fins);
+        // Who acknowledged the other's FIN closed after it.
+        if matches!(&late_fins[..], [a, b] if a.fin.heard > b.fin.at_number) {
+            late_fins.reverse();
+        }
+        for LateFin { fin, mut closing } in late_fins {
             let side = closing.by;
             // The RST's number stood for data that there never was.
             if closing.seen == self.progress() {
@@ -1965,7 +2245,8 @@ impl Stream {
             seen: self.progress(),
             acked: self.both(Half::acked_data),
             told: self.both(Half::told),
-            untimely: self.said_at[side.peer() as usize].is_some_and(|at| at > segment.time),
+            untimely: self.is_untimely(side, segment),
+            beside: self.beside(side, segment),
         }
     }
 
@@ -1979,7 +2260,8 @@ impl Stream {
         }
         let Some(closing) = self.closing else { return false };
         let by_reset = self.is_reset(closing.at.frame);
-        let belongs = by_reset || closing.by == side || before < closing.acked[side as usize];
+        let acked = closing.acked[side as usize].min(closing.beside.heard);
+        let belongs = by_reset || closing.by == side || before < acked;
         let peer = side.peer() as usize;
         if belongs && closing.seen[peer] == progress[peer] {
             let stage = self.stage(closing.at.time, Some(closing.by));

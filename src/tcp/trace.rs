@@ -154,6 +154,8 @@ pub struct ResetSigns {
     pub habits: Habits,
     /// The segment of the peer that its numbers answer.
     pub answers: Option<Seen>,
+    /// When another one came that they answer as well.
+    pub rival_at: Option<CaptureTime>,
 }
 
 /// What is seen of a segment's place in its direction.
@@ -206,7 +208,16 @@ impl Trace {
             }
             _ => {}
         }
+        // By the time stamps it does not follow what stands before it.
+        let is_back = self.last.iter().flatten().any(|last| segment.time < *last);
+        let last = self.last[side as usize];
+        self.last[side as usize] = last.max(Some(segment.time));
+        let is_asked = self
+            .recent
+            .iter()
+            .any(|seen| seen.what == What::Probe && seen.time <= segment.time);
         self.probes = match (what, self.probes) {
+            _ if is_back && !is_asked => self.probes,
             (What::Probe, (count, Some(by))) if by == side => {
                 (count.saturating_add(1), Some(by))
             }
@@ -219,7 +230,6 @@ impl Trace {
                 false => self.retransmissions.saturating_add(1),
             };
         }
-        let last = self.last[side as usize].replace(segment.time);
         if self.recent.len() == RECENT {
             self.recent.remove(0);
         }
@@ -256,13 +266,17 @@ impl Trace {
                     _ => false,
                 }
         };
+        let answers = self.recent.iter().filter(answered).max_by_key(|seen| seen.time).copied();
+        let others = self.recent.iter().filter(answered);
+        let others = others.filter(|seen| answers.is_some_and(|by| by.frame != seen.frame));
         ResetSigns {
             ack_flag: tcp.ack_flag,
             off,
             window: tcp.window,
             ttl: segment.ttl,
             habits,
-            answers: self.recent.iter().filter(answered).max_by_key(|seen| seen.time).copied(),
+            answers,
+            rival_at: others.map(|seen| seen.time).max(),
         }
     }
 }

@@ -42,8 +42,7 @@ pub fn of_stream(verdict: &Verdict<'_>) -> BTreeMap<&'static str, String> {
     put("reset.count", resets.map(|resets| resets.count.to_string()));
     let text = resets.map(|resets| String::from_utf8_lossy(&resets.text).into_owned());
     put("reset.text", text.filter(|text| !text.is_empty()));
-    let idle = closing.and_then(|closing| closing.idle);
-    put("idle", idle.map(|ns| format!("{}ms", ns / 1_000_000)));
+    put("idle", verdict.idle().map(|ns| format!("{}ms", ns / 1_000_000)));
     put("requests", verdict.requests().map(|count| count.to_string()));
     put("responses", verdict.responses().map(|count| count.to_string()));
     put("request", verdict.request().map(|request| request.replace(' ', ":")));

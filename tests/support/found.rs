@@ -131,7 +131,7 @@ fn of_verdict(v: &Verdict<'_>) -> Found {
         cause.evidence.into_iter().for_each(|seen| put("rstdiag.evidence", Some(seen)));
         put("rstdiag.advice", Some(cause.row.advice.into()));
     }
-    put("rstdiag.idle", v.first_end().and_then(|c| c.idle).map(seconds));
+    put("rstdiag.idle", v.idle().map(seconds));
     put("rstdiag.client", Some(v.client().to_string()));
     put("rstdiag.server", Some(v.server().to_string()));
     put("rstdiag.requests", v.requests().map(|n| n.to_string()));
