@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
+use crate::tcp::half::FURTHEST;
 use crate::tcp::segment::{Header, Segment};
 use crate::tcp::stream::Side;
 use crate::time::CaptureTime;
@@ -22,12 +23,12 @@ const MARGIN: i64 = 4;
 /// What holds segments back does so for this long, whatever the numbers show.
 const AT_LEAST: i64 = 4_000_000;
 
-/// Acknowledgment numbers further apart than this are not of one connection: it is the largest
-/// window that TCP can offer (RFC 7323, section 2.3).
-const FURTHEST: u32 = 1 << 30;
+/// A length of time this many times as long as segments are late is none that these have made.
+const TOLD: i64 = 100;
 
+/// Whether a number is ahead of another one of the same connection.
 fn is_ahead(number: u32, of: u32) -> bool {
-    (1..FURTHEST).contains(&number.wrapping_sub(of))
+    (1..FURTHEST).contains(&i64::from(number.wrapping_sub(of)))
 }
 
 /// What stands next to an end, of the other side, where no number tells which of the two was sent
@@ -236,7 +237,7 @@ impl Order {
 
     /// Whether a length of time is one that moved segments may have made.
     pub fn blurs(&self, length: i64) -> bool {
-        self.late > 0 && length <= self.late.saturating_mul(100)
+        self.is_off() && length <= self.late.saturating_mul(TOLD)
     }
 
     /// So much is moved that the order tells nothing.

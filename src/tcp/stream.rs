@@ -143,6 +143,13 @@ pub struct Closing {
     beside: Beside,
 }
 
+impl Closing {
+    /// By the time stamps, its place in the capture is not that of its moment.
+    fn doubt(&mut self) {
+        (self.untimely, self.idle) = (true, None);
+    }
+}
+
 /// The RSTs of a stream. Its first one is the first that had an effect, if any had.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Resets {
@@ -1378,7 +1385,7 @@ impl Stream {
         let Some(closing) = self.closing.as_mut().filter(|it| at < it.at.time) else { return };
         let other = closing.by.peer() as usize;
         if told[other] > closing.told[other] {
-            (closing.untimely, closing.idle) = (true, None);
+            closing.doubt();
         }
         closing.told = told;
     }
@@ -1406,7 +1413,7 @@ impl Stream {
         }
         if let Some(closing) = self.closing.as_mut().filter(|closing| closing.by != side) {
             if at < closing.at.time {
-                (closing.untimely, closing.idle) = (true, None);
+                closing.doubt();
             }
         }
         if let Some(resets) = self.resets.as_mut().filter(|resets| resets.by != side) {
@@ -1672,7 +1679,7 @@ impl Stream {
         if is_open && segment.payload_len == 0 && acked > known.0 {
             *known = (acked, at);
         }
-        if is_open && own.position(segment.tcp.seq) <= end {
+        if is_open && at <= end {
             let heard = &mut self.heard_open[side as usize];
             *heard = acked.max(*heard);
         }
@@ -1722,12 +1729,11 @@ impl Stream {
             let earlier = earlier.filter(|_| now.begun == told.begun + 1).unwrap_or(u64::MAX);
             self.asked = Some(Asked { at: segment.time, begun: now.begun, earlier });
         }
+        self.note_earlier_speech(side, start + i64::from(len), segment.time);
         if !fresh {
-            self.note_earlier_speech(side, start + i64::from(len), segment.time);
             return false;
         }
         self.note_arrival(side, start, segment.time);
-        self.note_earlier_speech(side, start + i64::from(len), segment.time);
         self.alerted[side as usize] = ends_in_tls_alert(bytes, len);
         let is_alert = is_tls_alert(bytes, len);
         // What is so short, and cut, alone or behind a loss, may be a farewell, too; and what
@@ -2097,7 +2103,7 @@ impl Stream {
         }
         self.note_closing(side, segment);
         if let Some(closing) = self.closing.as_mut().filter(|c| c.at.time > segment.time) {
-            (closing.untimely, closing.idle) = (true, None);
+            closing.doubt();
         }
         if untaken {
             self.revive();
